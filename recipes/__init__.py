@@ -1,0 +1,1 @@
+"""How the shipped models were trained. One command each; see the README of each folder."""

@@ -1,0 +1,1 @@
+"""The phone call: a pure flow of small steps, its prompts and its session."""

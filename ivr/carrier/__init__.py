@@ -1,0 +1,1 @@
+"""Twilio at the edge: webhooks, TwiML, signatures, media streams. Nobody else knows Twilio."""

@@ -1,0 +1,1 @@
+"""Customers, their caller ids, authorised cards, bills, PINs, consents and failure budgets."""

@@ -1,0 +1,1 @@
+"""Edges for operators: command line, simulated carrier, demo."""

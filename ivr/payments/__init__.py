@@ -1,0 +1,1 @@
+"""The payment: its states, the worker that debits, the banks."""

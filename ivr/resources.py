@@ -1,0 +1,19 @@
+"""Where the files that ship with the package lie: in a checkout, or in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_ROOTS = (_PACKAGE.parent, _PACKAGE / "_shipped")  # the checkout; what the wheel carries
+
+
+def shipped(relative: str) -> Path:
+    """The path of a shipped folder or file, such as ``models/digits`` or ``fixtures/audio``.
+
+    Raises FileNotFoundError when the installation lacks it.
+    """
+    for root in _ROOTS:
+        if (root / relative).exists():
+            return root / relative
+    raise FileNotFoundError(f"{relative} is not part of this installation; reinstall the package")

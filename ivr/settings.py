@@ -1,0 +1,46 @@
+"""Every setting of the service, read from the environment (``IVR_...``) or a ``.env`` file."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ivr.resources import shipped
+
+
+class Settings(BaseSettings):
+    """Defaults run the service on one machine with nothing configured but the carrier's token."""
+
+    model_config = SettingsConfigDict(env_prefix="IVR_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path("data"), description="Database, embedded Redis and keys of a one-machine installation.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: a SQLite file in data_dir.")
+    redis_url: str | None = Field(None, description="redis:// URL; default: a Redis of our own in data_dir.")
+
+    public_url: str | None = Field(None, description="How the carrier reaches us, e.g. https://pay.example.com.")
+    trusted_proxies: int = Field(0, description="How many proxies in front may set X-Forwarded-* headers.")
+    account_sid: str = Field("", description="The carrier account's SID.")
+    auth_token: SecretStr = Field(SecretStr(""), description="The carrier account's token; it signs every webhook.")
+    agent_number: str | None = Field(None, description="Who answers when a caller presses 0 (E.164).")
+    locale: Literal["en", "zh"] = Field("en", description="Language of callers we know nothing of.")
+
+    digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
+    voice_model_dir: Path = Field(default_factory=lambda: shipped("models/voice"))
+
+    bank: Literal["sandbox"] = Field("sandbox", description="Which bank connector debits.")
+    bank_url: str = Field("http://127.0.0.1:8401", description="Where that bank is reached.")
+    bank_api_key: SecretStr = Field(SecretStr("sandbox"), description="Our key at the bank.")
+
+    def sqlalchemy_url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'ivr.sqlite3').resolve()}"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()  # type: ignore[call-arg]

@@ -1,0 +1,1 @@
+"""The database and Redis: how to reach them, and nothing of what lies in them."""

@@ -1,0 +1,126 @@
+"""The keys that make stolen tables useless; they lie in a file outside the database.
+
+The file is JSON: ``{purpose: {"active": key id, "keys": {key id: base64 of 32 bytes}}}``. ``IVR_KEYS_FILE`` names one
+that the operator keeps (a mounted secret); without it a one-machine installation has its own in ``data_dir``.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ivr.settings import Settings
+
+PURPOSES = ("pan", "pin", "voiceprint", "session")
+KEY_BYTES = 32
+
+
+class KeysUnusable(Exception):
+    """The keys file is missing, readable by others, or not what it should be."""
+
+
+@dataclass(frozen=True, repr=False)
+class Keyring:
+    """Named 32-byte keys, several a purpose; the active one makes, all of them check."""
+
+    _active: Mapping[str, str]
+    _keys: Mapping[str, Mapping[str, bytes]]
+
+    @classmethod
+    def load(cls, settings: Settings) -> Keyring:
+        """The keys in force; a missing file in ``data_dir`` is made on first use. Raises KeysUnusable."""
+        path = _path(settings)
+        if not path.exists() and "IVR_KEYS_FILE" not in os.environ:
+            with _locked(path):
+                if not path.exists():
+                    _write(path, {purpose: _with_new_key({"keys": {}}) for purpose in PURPOSES})
+        return cls._read(path)
+
+    @classmethod
+    def _read(cls, path: Path) -> Keyring:
+        try:
+            if path.stat().st_mode & 0o007:
+                raise KeysUnusable(f"{path} is open to every user of this machine: chmod o-rwx {path}")
+            document = json.loads(path.read_text())
+            keys = {
+                purpose: {key_id: base64.b64decode(key) for key_id, key in document[purpose]["keys"].items()}
+                for purpose in PURPOSES
+            }
+            active = {purpose: document[purpose]["active"] for purpose in PURPOSES}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise KeysUnusable(f"{path} is no keys file ({type(error).__name__})") from None
+        for purpose in PURPOSES:
+            if active[purpose] not in keys[purpose] or any(len(k) != KEY_BYTES for k in keys[purpose].values()):
+                raise KeysUnusable(f"{path}: {purpose} needs an active key, and every key {KEY_BYTES} bytes")
+        return cls(active, keys)
+
+    def active(self, purpose: str) -> tuple[str, bytes]:
+        """The id and key that new hashes and seals are made with."""
+        key_id = self._active[purpose]
+        return key_id, self._keys[purpose][key_id]
+
+    def key(self, purpose: str, key_id: str) -> bytes:
+        """The key that an older hash was made with. Raises KeysUnusable when it is gone."""
+        try:
+            return self._keys[purpose][key_id]
+        except KeyError:
+            raise KeysUnusable(f"the keys file lacks the {purpose} key {key_id}, which stored rows need") from None
+
+    def all(self, purpose: str) -> dict[str, bytes]:
+        """Every key of a purpose by its id."""
+        return dict(self._keys[purpose])
+
+    def __repr__(self) -> str:
+        return f"Keyring({', '.join(sorted(self._active))})"
+
+
+def rotate(settings: Settings, purpose: str) -> str:
+    """Add a new active key for ``purpose`` and return its id; older keys stay until no row needs them.
+
+    Running processes use it after a restart.
+    """
+    path = _path(settings)
+    Keyring.load(settings)  # made on first use, and sound
+    with _locked(path):
+        document = json.loads(path.read_text())
+        document[purpose] = _with_new_key(document[purpose])
+        _write(path, document)
+    return str(document[purpose]["active"])
+
+
+def _path(settings: Settings) -> Path:
+    given = os.environ.get("IVR_KEYS_FILE")
+    return Path(given) if given else settings.data_dir / "keys.json"
+
+
+def _with_new_key(purpose: dict[str, Any]) -> dict[str, Any]:
+    key_id = secrets.token_hex(4)
+    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+    return {"active": key_id, "keys": {**purpose["keys"], key_id: key}}
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write beside, then rename: no process ever reads half a file."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(document, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

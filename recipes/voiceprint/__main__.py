@@ -1,0 +1,43 @@
+"""Trains, exports and calibrates the speaker encoder in one command; goes on from its checkpoint if cut off."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from recipes.voiceprint.calibrate import calibrate
+from recipes.voiceprint.data import CropSampler, load_noises, load_speakers
+from recipes.voiceprint.export import averaged_weights, export
+from recipes.voiceprint.train import Architecture, Schedule, Trainer, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m recipes.voiceprint", description=__doc__)
+    parser.add_argument(
+        "--speech", type=Path, required=True, help="folder of the recordings, one corpus a folder"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--minutes", type=float, default=90, help="time of the training itself")
+    parser.add_argument("--checkpoint", type=Path, default=Path("work/voiceprint.pt"))
+    parser.add_argument(
+        "--export-only", action="store_true", help="export the checkpoint as it is, without training"
+    )
+    args = parser.parse_args()
+
+    arch = Architecture()
+    speakers, development = load_speakers(args.speech)
+    noises = load_noises(args.speech)
+    if not args.export_only:
+        sampler = CropSampler(speakers)
+        args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        print(
+            f"{len(sampler.speakers)} speakers, {sampler.classes} classes with speeds; {len(development)} set aside"
+        )
+        train(Trainer(arch, Schedule(args.minutes), sampler.classes, args.checkpoint), sampler, noises)
+    export(arch, averaged_weights(args.checkpoint), args.out)
+    print(json.dumps(calibrate(args.out, development, noises), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""From embeddings to a decision: a calibrated log-likelihood ratio against a threshold, quality first.
+
+The cosine of two embeddings means something else for every model, channel and duration. Logistic regression
+on development trials turns it, with the seconds of speech, into log P(cosine | same) / P(cosine | different);
+weights, threshold and the trials they come from stand in the model folder's ``calibration.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voiceprint.enrolment import EnrolmentLimits
+from voiceprint.errors import ModelError
+from voiceprint.manifest import verify
+from voiceprint.utterance import Utterance, Voiceprint, pooled
+
+CALIBRATION = "calibration.json"
+
+
+class Outcome(Enum):
+    MATCH = "match"
+    NO_MATCH = "no_match"
+    #: The recording cannot tell: too short, too noisy or clipped. Says nothing about the person.
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``llr`` in nats; ``reason`` for the audit, never to be spoken."""
+
+    outcome: Outcome
+    llr: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``llr = bias + (cosine_weight + cosine_by_log_s * log seconds) * cosine + by_log_s * log seconds``."""
+
+    bias: float
+    cosine_weight: float
+    by_log_s: float
+    cosine_by_log_s: float
+    threshold: float
+    #: Beyond this, more speech is not extrapolated to mean more certainty.
+    most_speech_s: float
+
+    def llr(self, cosine: float, speech_s: float) -> float:
+        log_s = math.log(min(max(speech_s, 0.1), self.most_speech_s))
+        return (
+            self.bias + self.by_log_s * log_s + (self.cosine_weight + self.cosine_by_log_s * log_s) * cosine
+        )
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """Below these a comparison is not worth making. Seconds of net speech, dB, share of samples."""
+
+    least_speech_s: float
+    least_snr_db: float
+    most_clipped: float
+
+    def objection(self, utterances: Sequence[Utterance]) -> str | None:
+        """Why these recordings cannot be judged, or None."""
+        speech_s = sum(u.net_speech_s for u in utterances)
+        if speech_s < self.least_speech_s:
+            return f"too short: {speech_s:.1f} s of speech, {self.least_speech_s:.1f} needed"
+        snr_db = sum(u.snr_db * u.net_speech_s for u in utterances) / speech_s
+        if snr_db < self.least_snr_db:
+            return f"too noisy: {snr_db:.0f} dB, {self.least_snr_db:.0f} needed"
+        clipped = sum(u.clipped * u.net_speech_s for u in utterances) / speech_s
+        if clipped > self.most_clipped:
+            return f"clipped: {clipped:.1%} of the samples"
+        return None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Decides who speaks. Immutable and cheap; safe to share."""
+
+    model_id: str
+    verification: Calibration
+    continuity: Calibration
+    quality: QualityLimits
+    continuity_quality: QualityLimits
+    enrolment_limits: EnrolmentLimits
+
+    @classmethod
+    def load(cls, model_dir: Path) -> Scorer:
+        """Reads ``calibration.json`` of a model folder. Raises ModelError if it is missing or of another model."""
+        model_dir = Path(model_dir)
+        manifest = verify(model_dir)
+        if CALIBRATION not in manifest.files:
+            raise ModelError(
+                f"{model_dir} has no {CALIBRATION}: a threshold of another model or channel is worse than none;"
+                " calibrate on your own labelled telephone recordings"
+            )
+        scorer = cls.from_json(json.loads((model_dir / CALIBRATION).read_text(encoding="utf-8")))
+        if scorer.model_id != manifest.model_id:
+            raise ModelError(
+                f"{CALIBRATION} is of model {scorer.model_id}, the folder of {manifest.model_id}"
+            )
+        return scorer
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Scorer:
+        try:
+            return cls(
+                data["model_id"],
+                Calibration(**data["verification"]["calibration"]),
+                Calibration(**data["continuity"]["calibration"]),
+                QualityLimits(**data["verification"]["quality"]),
+                QualityLimits(**data["continuity"]["quality"]),
+                EnrolmentLimits(**data["enrolment"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"{CALIBRATION} is incomplete ({error}); calibrate the model again") from error
+
+    def score(self, voiceprint: Voiceprint, utterances: Sequence[Utterance]) -> Decision:
+        """Whether ``utterances``, all of one caller, are the person of ``voiceprint``.
+
+        Raises ModelError if any of them was embedded by another model than this scorer was calibrated for.
+        """
+        self._same_model(voiceprint.model_id, *(u.model_id for u in utterances))
+        if not utterances:
+            return Decision(Outcome.INCONCLUSIVE, 0.0, "no recording")
+        speech_s = sum(u.net_speech_s for u in utterances)
+        return _decide(
+            voiceprint.vector,
+            pooled(utterances),
+            speech_s,
+            self.verification,
+            self.quality.objection(utterances),
+        )
+
+    def same_speaker(self, a: Utterance, b: Utterance) -> Decision:
+        """Whether two turns of one call were spoken by one person, as the card turn and the challenge should be."""
+        self._same_model(a.model_id, b.model_id)
+        limits = self.continuity_quality
+        objection = limits.objection([a]) or limits.objection([b])
+        return _decide(a.vector, b.vector, min(a.net_speech_s, b.net_speech_s), self.continuity, objection)
+
+    def _same_model(self, *model_ids: str) -> None:
+        other = set(model_ids) - {self.model_id}
+        if other:
+            raise ModelError(
+                f"embedded by {', '.join(sorted(other))}, scored for {self.model_id}: enrol again with this model"
+            )
+
+
+def _decide(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    speech_s: float,
+    calibration: Calibration,
+    objection: str | None,
+) -> Decision:
+    llr = calibration.llr(float(a @ b), speech_s)
+    if objection:
+        return Decision(Outcome.INCONCLUSIVE, llr, objection)
+    outcome = Outcome.MATCH if llr >= calibration.threshold else Outcome.NO_MATCH
+    sign = ">=" if outcome is Outcome.MATCH else "<"
+    return Decision(
+        outcome, llr, f"llr {llr:.2f} {sign} {calibration.threshold:.2f} on {speech_s:.1f} s of speech"
+    )

@@ -29,7 +29,9 @@ class Line:
 
     @staticmethod
     def of(prompt: str, **values: str) -> Line:
-        return Line(prompt, tuple(sorted(values.items())))
+        """A line with those of ``values`` that the prompt's text asks for."""
+        wanted = set(re.findall(r"\{(\w+)\}", _catalogue("en")[prompt]["text"]))
+        return Line(prompt, tuple(sorted((k, v) for k, v in values.items() if k in wanted)))
 
 
 @cache

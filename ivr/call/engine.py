@@ -1,0 +1,154 @@
+"""Moves a call on: asks the pure flow, stores what it said, and only then does it.
+
+Every entry point may be called any number of times with the same step: the first time moves the call, the others
+get the first answer. What has to be done (a debit) is done under a key made from the call, after the new state is
+stored, and again by whoever comes next if we died in between.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from ivr.call import flow
+from ivr.call.flow import Call, Event, Speak, State
+from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
+from ivr.call.session import Answer, CallStore, Outcome
+from ivr.customers.lookup import customers_for_caller
+from ivr.payments.service import PaymentError, payment_by_key, start_payment
+from ivr.payments.states import FAILED
+from ivr.payments.states import State as PaymentState
+from ivr.store.db import Database
+
+log = structlog.get_logger()
+
+LOOKUPS_PER_CALLER_ID = 20  # an hour; beyond it the caller is treated as unknown, and hears the same
+
+
+class NoSuchCall(Exception):
+    """A request about a call that never rang here, or long ago, or about a step that it has not reached."""
+
+
+class Engine:
+    """The service's side of all calls. Holds no call: any process can answer any request."""
+
+    def __init__(self, store: CallStore, database: Database, clock: Callable[[], datetime], bank: str) -> None:
+        self.store = store
+        self._database = database
+        self._clock = clock
+        self._bank = bank
+
+    def ring(self, sid: str, caller_id: str | None, attestation: str | None, locale: str) -> Answer:
+        """A call comes in: whom it may be from is looked up, and not told."""
+        if first := self.store.answer(sid, 1):
+            return first
+        customer_ids: tuple[str, ...] = ()
+        if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
+            with self._database.transaction() as session:
+                customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
+        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids)
+        return self._advance(0, Outcome(Event.RANG, call))
+
+    def turn_over(self, sid: str, step: int) -> Answer | None:
+        """The listening turn, or the hold, of ``step`` is over: what comes next.
+
+        None while the turn is still being judged: ask again shortly. Raises NoSuchCall.
+        """
+        if earlier := self.store.answer(sid, step + 1):
+            return earlier
+        at = self.store.load(sid)
+        if at is None or at[0] != step:
+            raise NoSuchCall(sid)
+        call = at[1]
+        if call.state is State.DEBIT:
+            return self._advance(step, self._debit(call))
+        outcome = self.store.outcome(sid, step)
+        if outcome is None and self.store.stream_opened(sid, step):
+            return None
+        return self._advance(step, outcome or Outcome(Event.AGAIN, call))
+
+    def give_up_waiting(self, sid: str, step: int) -> Answer:
+        """The judgement of a turn never came (the process that heard it died): ask again."""
+        at = self.store.load(sid)
+        if at is None:
+            raise NoSuchCall(sid)
+        self.store.put_outcome(step, Outcome(Event.AGAIN, at[1]))
+        return self.turn_over(sid, step) or self.apologise(sid)
+
+    def move(self, step: int, outcome: Outcome) -> Answer:
+        """A turn whose outcome is known without listening, such as a key pressed during a prompt."""
+        return self.store.answer(outcome.call.sid, step + 1) or self._advance(step, outcome)
+
+    def apologise(self, sid: str) -> Answer:
+        """Something failed: say so and hang up. Stores nothing; a debit under way goes on."""
+        return Answer(0, State.OVER, (Line.of("apology"),), "hang_up", "en")
+
+    def end(self, sid: str) -> None:
+        """The carrier says that the call has ended."""
+        self.store.end(sid)
+
+    def _advance(self, step: int, outcome: Outcome) -> Answer:
+        fresh = "".join(secrets.choice("0123456789") for _ in range(8))
+        call, speak = flow.advance(outcome.call, outcome.event, fresh)
+        answer = Answer(step + 1, call.state, _lines(call, speak), speak.then, call.locale)
+        if not self.store.move(step, call, answer):
+            first = self.store.answer(call.sid, step + 1)
+            if first is None:
+                raise NoSuchCall(call.sid)
+            return first
+        log.info("step", call=call.sid, step=answer.step, state=str(call.state))
+        if call.state is State.DEBIT:
+            self._start_payment(call)
+        return answer
+
+    def _payment_key(self, call: Call) -> str:
+        return f"call:{call.sid}:{call.bill['id'] if call.bill else ''}"
+
+    def _start_payment(self, call: Call) -> None:
+        assert call.bill and call.customer_id and call.card_id
+        try:
+            with self._database.transaction() as session:
+                start_payment(
+                    session,
+                    bill_id=str(call.bill["id"]),
+                    customer_id=call.customer_id,
+                    card_id=call.card_id,
+                    idempotency_key=self._payment_key(call),
+                    call_sid=call.sid,
+                    evidence={"factors": list(call.evidence), "attestation": call.attestation},
+                    now=self._clock(),
+                    bank=self._bank,
+                )
+        except PaymentError as error:
+            log.warning("payment not started", call=call.sid, reason=type(error).__name__)
+
+    def _debit(self, call: Call) -> Outcome:
+        """How the debit stands. Starts it, if whoever should have done so died before."""
+        with self._database.transaction() as session:
+            payment = payment_by_key(session, self._payment_key(call))
+        if payment is None:
+            self._start_payment(call)
+            with self._database.transaction() as session:
+                payment = payment_by_key(session, self._payment_key(call))
+        if payment is None or payment.state in FAILED:
+            return Outcome(Event.DECLINED, call)
+        if payment.state is PaymentState.PAID:
+            return Outcome(Event.PAID, replace(call, receipt=payment.receipt_number or ""))
+        return Outcome(Event.PENDING, call)
+
+
+def _lines(call: Call, speak: Speak) -> tuple[Line, ...]:
+    """The prompts with everything that they may say of this call."""
+    values: dict[str, str] = {"digits": spoken_digits(call.digits), "last4": spoken_digits(call.last4)}
+    if call.bill:
+        values["merchant"] = str(call.bill["merchant"])
+        values["amount"] = spoken_amount(int(call.bill["amount_minor"]), str(call.bill["currency"]), call.locale)
+    if call.bills:
+        values["choices"] = spoken_choices(call.bills, call.locale)
+    if call.receipt:
+        values["receipt"] = spoken_digits(call.receipt)
+    return tuple(Line.of(prompt, **values) for prompt in speak.prompts)

@@ -1,0 +1,240 @@
+"""The phone call as a table: (state, event) to (state, what to say). Pure: no carrier, clock, store or chance.
+
+An event says what a turn came to, never why. A wrong card, another's voice and a locked customer all arrive here
+as :attr:`Event.AGAIN`, so nothing that the caller can observe afterwards can differ between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
+HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
+
+
+class State(StrEnum):
+    """Where the call is: named by what is being asked, never by what failed before."""
+
+    START = "start"
+    CARD = "card"
+    KEYPAD_CARD = "keypad_card"
+    PIN = "pin"
+    BILL = "bill"
+    KEYPAD_BILL = "keypad_bill"
+    CONFIRM = "confirm"
+    KEYPAD_CONFIRM = "keypad_confirm"
+    DEBIT = "debit"
+    CONSENT = "consent"
+    ENROL_1 = "enrol_1"
+    ENROL_2 = "enrol_2"
+    ENROL_3 = "enrol_3"
+    NEW_PIN = "new_pin"
+    REPEAT_PIN = "repeat_pin"
+    AGENT = "agent"
+    OVER = "over"
+
+
+class Event(StrEnum):
+    """What a turn came to."""
+
+    RANG = "rang"
+    AGAIN = "again"  # whatever was wrong, or nothing was heard
+    EXHAUSTED = "exhausted"  # made by advance() of the last AGAIN
+    CANCEL = "cancel"
+    AGENT = "agent"
+    STRAY_KEY = "stray_key"  # a key that means nothing here: the same question goes on
+    IDENTIFIED = "identified"  # a customer number or an enrolment code was keyed; true or not is not said
+    KEYED = "keyed"  # a whole card number was keyed; right or not is not said
+    NO_BILL = "no_bill"  # the caller has proved who she is, and: nothing is due
+    ONE_BILL = "one_bill"
+    SEVERAL_BILLS = "several_bills"
+    CHOSEN = "chosen"
+    TOO_LARGE = "too_large"
+    CONFIRMED = "confirmed"
+    PENDING = "pending"
+    PAID = "paid"
+    DECLINED = "declined"
+    MAY_ENROL = "may_enrol"
+    YES = "yes"
+    NO = "no"
+    HEARD = "heard"  # one of the three enrolment strings
+    POOR = "poor"  # all three, but they do not make a voiceprint
+    TRIVIAL = "trivial"
+    NEW = "new"
+    DIFFERS = "differs"
+    SET = "set"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call knows between two requests. Holds nothing that may not lie in Redis."""
+
+    sid: str
+    locale: str
+    caller_id: str | None = None
+    attestation: str | None = None
+    state: State = State.START
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    customer_ids: tuple[str, ...] = ()  # whom the caller may be
+    customer_id: str | None = None  # who she has proved to be
+    card_id: str | None = None
+    last4: str = ""
+    mismatched: tuple[str, ...] = ()  # customers whose voice this was not: they cannot finish by keypad in this call
+    keyed_card: tuple[str, str] | None = None  # (customer id, card id) of a keyed number that is authorised
+    code_seal: str = ""  # the keyed enrolment code, sealed under this call's key
+    bills: tuple[Mapping[str, str | int], ...] = ()
+    bill: Mapping[str, str | int] | None = None
+    evidence: tuple[str, ...] = ()  # factors gathered, for the payment's record
+    digits: str = ""  # what the caller was asked to say
+    consented: bool = False
+    receipt: str = ""
+
+
+@dataclass(frozen=True)
+class Speak:
+    """What to do next: say these prompts, then ``then``."""
+
+    prompts: tuple[str, ...]
+    then: str  # "listen", "hold", "transfer" or "hang_up"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    to: State
+    say: str
+    fresh_digits: int = 0  # how many random digits the new question asks for
+
+
+def _listening(*states: State) -> dict[tuple[State, Event], Row]:
+    return {
+        key: row
+        for state in states
+        for key, row in (
+            ((state, Event.CANCEL), Row(State.OVER, "cancelled")),
+            ((state, Event.AGENT), Row(State.AGENT, "agent")),
+        )
+    }
+
+
+S, E = State, Event
+_CHALLENGE, _ENROL = 4, 8
+
+TABLE: dict[tuple[State, Event], Row] = {
+    (S.START, E.RANG): Row(S.CARD, "card.ask"),
+    # Saying the card: the voice and the card are judged together, outside.
+    (S.CARD, E.IDENTIFIED): Row(S.CARD, "card.next"),
+    (S.CARD, E.AGAIN): Row(S.CARD, "card.retry"),
+    (S.CARD, E.EXHAUSTED): Row(S.KEYPAD_CARD, "keypad.ask"),
+    (S.CARD, E.KEYED): Row(S.PIN, "pin.ask"),
+    (S.CARD, E.NO_BILL): Row(S.OVER, "bill.none"),
+    (S.CARD, E.ONE_BILL): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.CARD, E.SEVERAL_BILLS): Row(S.BILL, "bill.choose"),
+    (S.CARD, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
+    # Keying the card: right or wrong, the PIN is asked, and both are judged together.
+    (S.KEYPAD_CARD, E.IDENTIFIED): Row(S.KEYPAD_CARD, "keypad.next"),
+    (S.KEYPAD_CARD, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
+    (S.KEYPAD_CARD, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.KEYPAD_CARD, E.KEYED): Row(S.PIN, "pin.ask"),
+    (S.KEYPAD_CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
+    (S.PIN, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
+    (S.PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.PIN, E.NO_BILL): Row(S.OVER, "bill.none"),
+    (S.PIN, E.ONE_BILL): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    (S.PIN, E.SEVERAL_BILLS): Row(S.KEYPAD_BILL, "bill.choose"),
+    # Which bill.
+    (S.BILL, E.AGAIN): Row(S.BILL, "bill.choose.retry"),
+    (S.BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.BILL, E.CHOSEN): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.BILL, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.KEYPAD_BILL, E.AGAIN): Row(S.KEYPAD_BILL, "bill.choose.retry"),
+    (S.KEYPAD_BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.KEYPAD_BILL, E.CHOSEN): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    # Confirming: new digits each time, so that no recording of this or another call answers them.
+    (S.CONFIRM, E.AGAIN): Row(S.CONFIRM, "challenge.retry", _CHALLENGE),
+    (S.CONFIRM, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.CONFIRM, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
+    (S.KEYPAD_CONFIRM, E.AGAIN): Row(S.KEYPAD_CONFIRM, "keypad.confirm.retry"),
+    (S.KEYPAD_CONFIRM, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.KEYPAD_CONFIRM, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
+    # The worker debits; the caller holds.
+    (S.DEBIT, E.PENDING): Row(S.DEBIT, "pay.still"),
+    (S.DEBIT, E.EXHAUSTED): Row(S.OVER, "pay.later"),
+    (S.DEBIT, E.PAID): Row(S.OVER, "pay.done"),
+    (S.DEBIT, E.DECLINED): Row(S.OVER, "pay.declined"),
+    # Enrolment, entered with a single-use code and an authorised card.
+    (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
+    (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
+    (S.CONSENT, E.YES): Row(S.ENROL_1, "enrol.first", _ENROL),
+    (S.CONSENT, E.NO): Row(S.NEW_PIN, "pin.new"),
+    (S.ENROL_1, E.AGAIN): Row(S.ENROL_1, "enrol.retry", _ENROL),
+    (S.ENROL_1, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
+    (S.ENROL_1, E.HEARD): Row(S.ENROL_2, "enrol.next", _ENROL),
+    (S.ENROL_2, E.AGAIN): Row(S.ENROL_2, "enrol.retry", _ENROL),
+    (S.ENROL_2, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
+    (S.ENROL_2, E.HEARD): Row(S.ENROL_3, "enrol.next", _ENROL),
+    (S.ENROL_3, E.AGAIN): Row(S.ENROL_3, "enrol.retry", _ENROL),
+    (S.ENROL_3, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
+    (S.ENROL_3, E.POOR): Row(S.OVER, "enrol.poor"),
+    (S.ENROL_3, E.HEARD): Row(S.NEW_PIN, "pin.new"),
+    (S.NEW_PIN, E.AGAIN): Row(S.NEW_PIN, "pin.new"),
+    (S.NEW_PIN, E.TRIVIAL): Row(S.NEW_PIN, "pin.trivial"),
+    (S.NEW_PIN, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
+    (S.NEW_PIN, E.NEW): Row(S.REPEAT_PIN, "pin.repeat"),
+    (S.REPEAT_PIN, E.DIFFERS): Row(S.NEW_PIN, "pin.differs"),
+    (S.REPEAT_PIN, E.AGAIN): Row(S.REPEAT_PIN, "pin.repeat"),
+    (S.REPEAT_PIN, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
+    (S.REPEAT_PIN, E.SET): Row(S.OVER, "enrol.done"),
+    **_listening(
+        S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.CONFIRM, S.KEYPAD_CONFIRM,
+        S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
+    ),
+}  # fmt: skip
+
+#: Events that use up one of the attempts at the thing being asked.
+COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING}
+
+
+class NoSuchMove(Exception):
+    """An event came that cannot happen in this state: a fault of ours, never of the caller's."""
+
+
+def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
+    """The next state of the call and what to say.
+
+    ``fresh_digits`` are random decimal digits, used where the next question asks for some.
+    Raises NoSuchMove. A call that is over stays over.
+    """
+    if call.state in (S.OVER, S.AGENT):
+        return call, Speak((), "hang_up")
+    if event in COUNTED:
+        # Keyed identifications are counted apart, so that they do not shorten what a caller may try with a card.
+        counter = f"{call.state}:identified" if event is E.IDENTIFIED else str(call.state)
+        count = call.attempts.get(counter, 0) + 1
+        call = replace(call, attempts={**call.attempts, counter: count})
+        if count >= (HOLDS if call.state is S.DEBIT else ATTEMPTS):
+            event = E.EXHAUSTED
+    if event is E.STRAY_KEY:
+        event = E.AGAIN
+    row = TABLE.get((call.state, event))
+    if row is None:
+        raise NoSuchMove(f"{event} in {call.state}")
+    prompt = "enrol.pin.done" if row.say == "enrol.done" and not call.consented else row.say
+    digits = fresh_digits[: row.fresh_digits] if row.fresh_digits else call.digits
+    return replace(call, state=row.to, digits=digits), Speak((prompt,), _then(row.to))
+
+
+def _then(state: State) -> str:
+    match state:
+        case S.OVER:
+            return "hang_up"
+        case S.AGENT:
+            return "transfer"
+        case S.DEBIT:
+            return "hold"
+        case _:
+            return "listen"

@@ -1,0 +1,59 @@
+"""Which bill, and whether she means it: a choice, a spoken challenge, a key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ivr.call.flow import Call, Event
+from ivr.call.judging.desk import Desk, Verdict
+from ivr.call.judging.identify import SPOKEN_CARD
+from ivr.customers import budget
+from voiceprint import Outcome, Utterance
+
+#: How many of the recogniser's readings may answer a challenge: 3 in 10,000 for someone who guesses.
+CHALLENGE_READINGS = 3
+
+
+def bill(desk: Desk, call: Call) -> Verdict:
+    """One, two, three: said or pressed."""
+    heard = desk.heard
+    number = int(heard.keys) if heard.keys.isdigit() else heard.answer
+    if not isinstance(number, int) or not 1 <= number <= len(call.bills):
+        return Verdict(Event.AGAIN, call)
+    return desk.choose(call, number - 1, Event.CHOSEN)
+
+
+def challenge(desk: Desk, call: Call) -> Verdict:
+    """The fresh digits, by the voice that said the card number: she is there, now, and agrees."""
+    assert call.customer_id and desk.utterance
+    said = any(h.digits == call.digits for h in desk.heard.hypotheses[:CHALLENGE_READINGS])
+    kept, print_ = desk.store.kept(call.sid, SPOKEN_CARD), desk.voiceprint(call.customer_id)
+    if kept is None or print_ is None or not desk.heard.hypotheses:
+        return Verdict(Event.AGAIN, call)
+    before = Utterance.from_bytes(kept)
+    voice = desk.scorer.score(print_, [before, desk.utterance])
+    same = desk.scorer.same_speaker(before, desk.utterance)
+    record = {
+        "said": said,
+        "voice": [(voice.outcome.value, round(voice.llr, 2))],
+        "same_speaker": (same.outcome.value, round(same.llr, 2)),
+    }
+    if voice.outcome is Outcome.MATCH and same.outcome is not Outcome.NO_MATCH and said:
+        if not desk.is_locked(call.customer_id):
+            return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
+    if voice.outcome is Outcome.INCONCLUSIVE:
+        return Verdict(Event.AGAIN, call, record)
+    return desk.fail(call, [call.customer_id], **record)
+
+
+def key(desk: Desk, call: Call) -> Verdict:
+    """Card and PIN have been given: one key confirms."""
+    if desk.heard.keys != "1":
+        return Verdict(Event.AGAIN, call)
+    return _confirmed(desk, replace(call, evidence=(*call.evidence, "key")), {})
+
+
+def _confirmed(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
+    assert call.customer_id
+    budget.record_success(desk.session, call.customer_id, call.sid)
+    return Verdict(Event.CONFIRMED, call, record)

@@ -1,0 +1,109 @@
+"""Consent, three random digit strings, a PIN: nothing is changed before the last of them, and then all at once."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+from ivr.call.flow import Call, Event, State
+from ivr.call.judging.desk import Desk, Verdict
+from ivr.call.judging.identify import CODE
+from ivr.customers import enrolment, pins
+from ivr.customers.notices import notify
+from ivr.customers.voiceprints import delete_voiceprint, record_consent, store_voiceprint
+from ivr.speech.numbers import edit_distance
+from voiceprint import PoorQuality, Utterance, Voiceprint, enrol
+
+CONSENT_TEXT_VERSION = "2026-11"
+#: Digits misheard in a string of eight: it is the voice that counts here, the digits only show who reads them now.
+FORGIVEN_DIGITS = 1
+STRINGS = {State.ENROL_1: "string 1", State.ENROL_2: "string 2", State.ENROL_3: "string 3"}
+VOICEPRINT, NEW_PIN = "new voiceprint", "new pin"
+
+
+def consent(desk: Desk, call: Call) -> Verdict:
+    """Yes or no to a voiceprint, said or pressed."""
+    answer = {"1": "yes", "2": "no"}.get(desk.heard.keys, desk.heard.answer)
+    if answer == "yes":
+        return Verdict(Event.YES, replace(call, consented=True))
+    return Verdict(Event.NO if answer == "no" else Event.AGAIN, call)
+
+
+def string(desk: Desk, call: Call) -> Verdict:
+    """One of the three strings; with the third, the voiceprint."""
+    assert desk.utterance
+    readings = desk.heard.hypotheses[:3]
+    if not any(edit_distance(h.digits, call.digits) <= FORGIVEN_DIGITS for h in readings):
+        return Verdict(Event.AGAIN, call)
+    desk.store.keep(call.sid, STRINGS[call.state], desk.utterance.to_bytes())
+    if call.state is not State.ENROL_3:
+        return Verdict(Event.HEARD, call)
+    kept = [desk.store.kept(call.sid, name) for name in STRINGS.values()]
+    try:
+        voiceprint = enrol([Utterance.from_bytes(blob) for blob in kept if blob], desk.scorer.enrolment_limits)
+    except PoorQuality as poor:
+        return Verdict(Event.POOR, call, {"quality": str(poor.advice)})
+    desk.store.keep(call.sid, VOICEPRINT, voiceprint.to_bytes())
+    return Verdict(Event.HEARD, call)
+
+
+def new_pin(desk: Desk, call: Call) -> Verdict:
+    """A PIN that is not easy to guess; until it is repeated, only its keyed hash is kept."""
+    pin = desk.heard.keys
+    if len(pin) != pins.PIN_DIGITS:
+        return Verdict(Event.AGAIN, call)
+    if pins.is_trivial(pin):
+        return Verdict(Event.TRIVIAL, call)
+    desk.store.keep(call.sid, NEW_PIN, _fingerprint(desk, call, pin))
+    return Verdict(Event.NEW, call)
+
+
+def repeated_pin(desk: Desk, call: Call) -> Verdict:
+    """The same PIN again, and everything that this enrolment changes, in one transaction."""
+    pin = desk.heard.keys
+    if not pin:
+        return Verdict(Event.AGAIN, call)
+    if not hmac.compare_digest(_fingerprint(desk, call, pin), desk.store.kept(call.sid, NEW_PIN) or b""):
+        return Verdict(Event.DIFFERS, call)
+    assert call.customer_id
+    code = (desk.store.kept(call.sid, CODE) or b"").decode()
+    if not enrolment.use_code(desk.session, call.customer_id, code, desk.keyring, desk.now):
+        return Verdict(Event.EXHAUSTED, call, {"enrolment": "code used or expired"})
+    if call.consented:
+        blob = desk.store.kept(call.sid, VOICEPRINT)
+        if blob is None:
+            return Verdict(Event.EXHAUSTED, call, {"enrolment": "took too long"})
+        _replace_voiceprint(desk, call.customer_id, call.sid, Voiceprint.from_bytes(blob))
+    else:
+        delete_voiceprint(desk.session, call.customer_id, desk.now)
+    pins.set_pin(desk.session, call.customer_id, pin, desk.keyring, desk.now)
+    notify(desk.session, call.customer_id, "enrolled" if call.consented else "pin_set", {}, desk.now)
+    return Verdict(Event.SET, call)
+
+
+def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint: Voiceprint) -> None:
+    given = record_consent(
+        desk.session,
+        customer_id,
+        kind="voiceprint",
+        text_version=CONSENT_TEXT_VERSION,
+        channel=f"call:{call_sid}",
+        now=desk.now,
+    )
+    store_voiceprint(
+        desk.session,
+        customer_id,
+        voiceprint.to_bytes(),
+        model_id=voiceprint.model_id,
+        sample_rate=desk.encoder.sample_rate,
+        channel="telephone",
+        consent_id=given.id,
+        keyring=desk.keyring,
+        now=desk.now,
+    )
+
+
+def _fingerprint(desk: Desk, call: Call, pin: str) -> bytes:
+    _, key = desk.keyring.active("pin")
+    return hmac.new(key, f"{call.sid}|{pin}".encode(), hashlib.sha256).digest()

@@ -1,0 +1,141 @@
+"""Which of a customer's cards was said: a few candidate numbers from what was heard, compared as keyed hashes.
+
+Pure. The numbers exist only as arguments and results here, in the memory of one turn.
+
+A recogniser that gets one digit in a hundred wrong gets one 16-digit number in seven wrong, so the
+best hypothesis alone would turn many callers away. The alternatives, and the strings one repaired
+digit away from them, nearly always hold the number that was said. But each candidate is also a guess
+given away: to somebody who knows a customer's issuer and last four digits, a thousand Luhn-valid
+numbers remain, and eight candidates an attempt make the odds 1 in 125. Hence a limit, and a margin
+that leaves candidates out when the audio was clear.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ivr.speech.numbers import Hypothesis
+from ivr.speech.pan import LONGEST, SHORTEST, is_complete, pan_hash
+
+LIMIT = 8
+MARGIN_NATS = 12.0
+
+#: Nats by which a repaired string is less likely than the hypothesis it repairs.
+SUBSTITUTION_NATS = 7.0
+CONFUSABLE_NATS = 4.0
+INSERTION_NATS = 7.0  # a digit was said and not heard
+DELETION_NATS = 7.0  # a digit was heard and not said
+REPEATED_NATS = 4.0  # either, beside the same digit: "two two two" heard as "two two"
+
+#: Digits that sound alike on the telephone: five/nine, one/nine, oh/four, two/three/zero, six/eight, one/five.
+CONFUSABLE = frozenset(frozenset(pair) for pair in ("59", "19", "04", "23", "02", "68", "15"))
+
+_REPAIRED_HYPOTHESES = 10
+
+
+class MissingKey(LookupError):
+    """A card's hash was made under a key that is not at hand: the key file lost it."""
+
+
+@dataclass(frozen=True)
+class CardHash:
+    """An authorised card as the database knows it: HMAC-SHA256 of customer id and number, under a named key."""
+
+    card_id: str
+    key_id: str
+    digest: bytes = field(repr=False)
+
+
+def candidates(
+    hypotheses: Sequence[Hypothesis], limit: int = LIMIT, margin_nats: float = MARGIN_NATS
+) -> list[str]:
+    """Whole card numbers (possible length, right check digit) that may have been said, best first.
+
+    A hypothesis that is whole is a candidate; one that is not is repaired by one digit in every way
+    that makes it whole. At most ``limit``, none more than ``margin_nats`` below the best hypothesis.
+    """
+    if not hypotheses:
+        return []
+    best = max(h.score for h in hypotheses)
+    evidence = _substitutions_heard(hypotheses, best)
+    cheapest: dict[str, float] = {}
+    ranked = sorted((h for h in hypotheses if best - h.score <= margin_nats), key=lambda h: -h.score)
+    for rank, hypothesis in enumerate(ranked):
+        base = best - hypothesis.score
+        if is_complete(hypothesis.digits):
+            found = [(hypothesis.digits, 0.0)]
+        else:
+            found = list(_repairs(hypothesis.digits, evidence)) if rank < _REPAIRED_HYPOTHESES else []
+        for pan, cost in found:
+            if base + cost <= margin_nats:
+                cheapest[pan] = min(cheapest.get(pan, margin_nats), base + cost)
+    return sorted(cheapest, key=lambda pan: (cheapest[pan], pan))[:limit]
+
+
+def which_card(
+    candidates: Sequence[str], customer_id: str, cards: Sequence[CardHash], keys: Mapping[str, bytes]
+) -> str | None:
+    """The id of the customer's card that the best matching candidate is, or None.
+
+    Takes the same time whatever matches: always LIMIT hashes a key, every hash compared with every
+    card, each comparison constant-time. Raises MissingKey when a card names a key not in ``keys``.
+    """
+    guesses = [*candidates[:LIMIT], *[""] * (LIMIT - len(candidates))]  # "" is no card's number
+    digests = {
+        key_id: [pan_hash(key, customer_id, guess) for guess in guesses] for key_id, key in keys.items()
+    }
+    matches: list[str | None] = [None] * LIMIT
+    for card in cards:
+        if card.key_id not in digests:
+            raise MissingKey(
+                f"card {card.card_id} was hashed under key {card.key_id}, which the key file lacks"
+            )
+        for rank, digest in enumerate(digests[card.key_id]):
+            equal = hmac.compare_digest(digest, card.digest)
+            matches[rank] = card.card_id if equal and guesses[rank] else matches[rank]
+    return next((card_id for card_id in matches if card_id), None)
+
+
+def _substitutions_heard(hypotheses: Sequence[Hypothesis], best: float) -> dict[tuple[int, int, str], float]:
+    """(length, position, digit) to nats: what alternatives of the same length heard there, and how far below."""
+    heard: dict[tuple[int, int, str], float] = {}
+    for hypothesis in hypotheses:
+        for position, digit in enumerate(hypothesis.digits):
+            key = (len(hypothesis.digits), position, digit)
+            heard[key] = min(heard.get(key, SUBSTITUTION_NATS), best - hypothesis.score)
+    return heard
+
+
+def _repairs(digits: str, evidence: Mapping[tuple[int, int, str], float]) -> Iterator[tuple[str, float]]:
+    """Every whole card number one digit away, with its cost in nats."""
+    if not SHORTEST - 1 <= len(digits) <= LONGEST + 1:
+        return
+    for pan, cost in (*_substituted(digits, evidence), *_inserted(digits), *_deleted(digits)):
+        if is_complete(pan):
+            yield pan, cost
+
+
+def _substituted(digits: str, evidence: Mapping[tuple[int, int, str], float]) -> Iterator[tuple[str, float]]:
+    for position, old in enumerate(digits):
+        for new in "0123456789":
+            if new != old:
+                usual = CONFUSABLE_NATS if frozenset((old, new)) in CONFUSABLE else SUBSTITUTION_NATS
+                heard = evidence.get((len(digits), position, new), usual)
+                yield digits[:position] + new + digits[position + 1 :], min(usual, heard)
+
+
+def _inserted(digits: str) -> Iterator[tuple[str, float]]:
+    for position in range(len(digits) + 1):
+        neighbours = digits[max(position - 1, 0) : position + 1]
+        for new in "0123456789":
+            cost = REPEATED_NATS if new in neighbours else INSERTION_NATS
+            yield digits[:position] + new + digits[position:], cost
+
+
+def _deleted(digits: str) -> Iterator[tuple[str, float]]:
+    for position, old in enumerate(digits):
+        rest = digits[:position] + digits[position + 1 :]
+        repeated = old in rest[max(position - 1, 0) : position + 1]
+        yield rest, REPEATED_NATS if repeated else DELETION_NATS

@@ -1,0 +1,142 @@
+"""What a recogniser has heard of a turn so far, and whether it is what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from ivr.speech.audio import SAMPLE_RATE, Pcm
+from ivr.speech.cards import candidates
+from ivr.speech.expect import Expect, Kind
+from ivr.speech.numbers import Hypothesis, hypotheses, plainest
+from ivr.speech.pan import LONGEST, is_complete, issuer, may_go_on
+from ivr.speech.recogniser import MAX_ALTERNATIVES, UNKNOWN, DigitModel, Grammar, Recogniser, Spoken
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+#: How far below the best path an alternative with the right number of digits may lie to end a DIGITS turn.
+COUNT_MARGIN_NATS = 4.0
+
+#: Best paths worth judging at a pause: one digit short of the shortest usual number, up to one too many.
+_NEARLY_WHOLE = range(13, LONGEST + 2)
+_HEAR_EVERY_MS = 100  # Vosk computes in steps of up to 200 ms; smaller pieces gain nothing
+_NO_SAMPLES = np.zeros(0, np.int16)
+
+_GRAMMARS = {
+    Kind.CARD: Grammar.CARD,
+    Kind.DIGITS: Grammar.DIGITS,
+    Kind.YES_NO: Grammar.YES_NO,
+    Kind.CHOICE: Grammar.CHOICE,
+}
+
+
+class Ear:
+    """Hears one turn in the thread that calls ``hear``. A recogniser that fails leaves it deaf, not broken."""
+
+    def __init__(self, model: DigitModel, expect: Expect) -> None:
+        self._model = model
+        self._expect = expect
+        self._recogniser: Recogniser | None = None
+        self._deaf = False
+        self._waiting: list[Pcm] = []
+        self._words: list[str] = []
+        self._judged: tuple[list[str], bool] = ([], False)  # is_complete of these words, so as to judge once
+        self.unchanged_ms = 0  # since the best path last gained or changed a word
+
+    def hear(self, pcm: Pcm) -> None:
+        """The next samples, int16 at 8 kHz."""
+        self._waiting.append(pcm)
+        heard_ms = sum(map(len, self._waiting)) * 1000 // SAMPLE_RATE
+        if heard_ms < _HEAR_EVERY_MS:
+            return
+        self.unchanged_ms += heard_ms
+        words = self._hearing(Recogniser.partial_words, self._words)
+        if words != self._words:
+            self._words = words
+            self.unchanged_ms = 0
+
+    def anything(self) -> bool:
+        """Whether any word was heard that the turn is about."""
+        return any(word != UNKNOWN for word in self._words)
+
+    def is_complete(self) -> bool:
+        """Whether what was asked for was said, by its length and checksum or its word alone."""
+        words, complete = self._judged
+        if words != self._words:
+            complete = self._judge()
+            self._judged = (self._words, complete)
+        return complete
+
+    def may_go_on(self) -> bool:
+        """Whether a complete card number may be the beginning of a longer one."""
+        return self._expect.kind is Kind.CARD and may_go_on(plainest(self._words))
+
+    def hypotheses(self) -> tuple[Hypothesis, ...]:
+        """The digit strings that may have been said, best first; none in turns that ask for a word."""
+        if self._expect.kind not in (Kind.CARD, Kind.DIGITS):
+            return ()
+        return tuple(h for h in hypotheses((s.texts, s.score) for s in self._spoken()) if h.digits)
+
+    def answer(self) -> str | int | None:
+        """The word that was said, in turns that ask for one."""
+        best = self._spoken()[0].texts
+        return self._expect.spoken_answer([word for word in best if word != UNKNOWN])
+
+    def _judge(self) -> bool:
+        if self._expect.kind is Kind.CARD:
+            return self._is_card()
+        if self._expect.kind is Kind.DIGITS:
+            return self._is_count(self._expect.count)
+        return self._expect.spoken_answer([w for w in self._words if w != UNKNOWN]) is not None
+
+    def _is_card(self) -> bool:
+        heard = plainest(self._words)
+        if not is_complete(heard) and len(heard) not in _NEARLY_WHOLE:
+            return False
+        ranked = self.hypotheses()
+        if not ranked:
+            return False
+        best = ranked[0].digits
+        if is_complete(best):
+            return True
+        # One digit wrong, missing or too many: complete if a usual length is that near. Where an issuer
+        # has several usual lengths, only silence tells a pause from the end.
+        return any(_usual(pan) and abs(len(pan) - len(best)) <= 1 for pan in candidates(ranked))
+
+    def _is_count(self, count: int) -> bool:
+        heard = len(plainest(self._words))
+        if heard != count - 1:
+            return heard >= count
+        ranked = self.hypotheses()
+        return any(len(h.digits) == count and ranked[0].score - h.score <= COUNT_MARGIN_NATS for h in ranked)
+
+    def _spoken(self) -> list[Spoken]:
+        """Every alternative so far; closes the recogniser's segment, so only for judging at a pause."""
+        spoken = self._hearing(lambda recogniser: recogniser.finish(MAX_ALTERNATIVES), [Spoken((), 0.0)])
+        self._words = spoken[0].texts
+        return spoken
+
+    def _hearing(self, use: Callable[[Recogniser], T], otherwise: T) -> T:
+        """``use`` of the recogniser, once it has heard what was waiting; ``otherwise`` from a deaf ear on."""
+        samples, self._waiting = np.concatenate([_NO_SAMPLES, *self._waiting]), []
+        if self._deaf:
+            return otherwise
+        try:
+            # Made here, not with the object: Vosk wants a recogniser made in the thread that uses it.
+            self._recogniser = self._recogniser or self._model.recogniser(_GRAMMARS[self._expect.kind])
+            self._recogniser.accept(samples)
+            return use(self._recogniser)
+        except Exception as error:  # noqa: BLE001  vosk raises nothing more precise, and keys must still work
+            log.error("recogniser failed", error=type(error).__name__)
+            self._deaf = True
+            return otherwise
+
+
+def _usual(pan: str) -> bool:
+    found = issuer(pan)
+    return found is not None and found.usual == len(pan)

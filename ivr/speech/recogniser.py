@@ -1,0 +1,188 @@
+"""Vosk: a digit model shared by a process, and recognisers that hear one turn each.
+
+Source of every fact about Vosk here: vosk-api 0.3.45, src/recognizer.cc and src/model.cc.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import Enum
+from heapq import nlargest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import vosk
+from numpy.typing import NDArray
+from scipy.signal import firwin, lfilter
+
+from ivr.speech import numbers
+from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
+
+UNKNOWN = "[unk]"
+
+vosk.SetLogLevel(-1)
+
+
+class Grammar(Enum):
+    """The words a turn may consist of. What is said beside them is heard as ``[unk]``, not as a digit."""
+
+    CARD = (*numbers.WORDS, UNKNOWN)
+    DIGITS = (*numbers.DIGITS, UNKNOWN)
+    YES_NO = ("yes", "no", UNKNOWN)
+    CHOICE = ("one", "two", "three", UNKNOWN)
+
+
+class DigitModelError(Exception):
+    """A folder that cannot serve as a digit model; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word heard, with its times in seconds since the turn began."""
+
+    text: str = field(repr=False)
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One alternative of what was said; ``score`` is a log-likelihood in nats, comparable within a turn only."""
+
+    words: tuple[Word, ...] = field(repr=False)
+    score: float
+
+    @property
+    def texts(self) -> list[str]:
+        return [word.text for word in self.words]
+
+
+class DigitModel:
+    """A Vosk model folder that knows our words and obeys runtime grammars. Share one a process.
+
+    Raises DigitModelError when the folder is no such model.
+    """
+
+    def __init__(self, model_dir: Path | str) -> None:
+        self.model_dir = Path(model_dir)
+        if not (self.model_dir / "am" / "final.mdl").exists() and not (self.model_dir / "final.mdl").exists():
+            raise DigitModelError(f"{self.model_dir} is no Vosk model: it has no final.mdl")
+        try:
+            self._model = vosk.Model(model_path=str(self.model_dir))
+        except Exception as error:  # vosk raises nothing more precise
+            raise DigitModelError(f"{self.model_dir} is no Vosk model that loads") from error
+        self._rate = _sample_rate(self.model_dir)
+        self._prove_words()
+        self._prove_grammar()
+
+    def recogniser(self, grammar: Grammar) -> Recogniser:
+        """A recogniser for one turn, to be used in the thread that asks for it."""
+        return Recogniser(self._model, self._rate, grammar)
+
+    def _prove_words(self) -> None:
+        missing = [
+            w for w in Grammar.CARD.value + Grammar.YES_NO.value if self._model.vosk_model_find_word(w) < 0
+        ]
+        if missing:
+            raise DigitModelError(
+                f"{self.model_dir} does not know the words: {', '.join(dict.fromkeys(missing))}"
+            )
+
+    def _prove_grammar(self) -> None:
+        """With a static graph Vosk ignores a grammar and only warns; so decode spoken digits as yes or no."""
+        recording = read_audio(Path(__file__).with_name("proof.wav"))
+        if not numbers.plainest(self._hear(recording, Grammar.DIGITS)):
+            raise DigitModelError(f"{self.model_dir} hears no digit in a recording of eight digits")
+        if not set(self._hear(recording, Grammar.YES_NO)) <= set(Grammar.YES_NO.value):
+            raise DigitModelError(
+                f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst"
+            )
+
+    def _hear(self, pcm: Pcm, grammar: Grammar) -> list[str]:
+        recogniser = self.recogniser(grammar)
+        recogniser.accept(pcm)
+        return recogniser.finish(1)[0].texts
+
+
+class Recogniser:
+    """Hears one turn. Not for sharing between threads; bounded by the audio it is given."""
+
+    def __init__(self, model: vosk.Model, rate: int, grammar: Grammar) -> None:
+        self._kaldi = vosk.KaldiRecognizer(model, rate, json.dumps(grammar.value))
+        self._kaldi.SetWords(True)
+        self._kaldi.SetMaxAlternatives(MAX_ALTERNATIVES)
+        self._upsample = _Upsampler(rate // SAMPLE_RATE) if rate > SAMPLE_RATE else None
+        self._finished = [Spoken((), 0.0)]
+        self._pending = False  # whether audio came since the last segment was finished
+
+    def accept(self, pcm: Pcm) -> None:
+        """Hear int16 samples at 8 kHz, any number of them."""
+        if not len(pcm):
+            return
+        samples = self._upsample(pcm) if self._upsample else pcm
+        self._pending = True
+        if self._kaldi.AcceptWaveform(samples.astype("<i2").tobytes()):
+            # The model's own endpoint rules fired; what is not fetched now would be lost.
+            self._append(self._kaldi.Result())
+
+    def partial_words(self) -> list[str]:
+        """The words of the best path so far, since the turn began."""
+        text: str = json.loads(self._kaldi.PartialResult())["partial"] if self._pending else ""
+        return self._finished[0].texts + text.split()
+
+    def finish(self, n: int) -> list[Spoken]:
+        """The ``n`` best alternatives of the whole turn so far, best first; at least one, perhaps of no words.
+
+        Closes the segment in hand: what is accepted afterwards is heard as beginning anew, and a
+        later ``finish`` joins the segments.
+        """
+        if self._pending:
+            self._append(self._kaldi.FinalResult())
+        return self._finished[:n]
+
+    def _append(self, result: str) -> None:
+        self._pending = False
+        segment = [_spoken(alternative) for alternative in json.loads(result).get("alternatives", [])]
+        if not segment:
+            return
+        if not segment[0].words:
+            segment = segment[:1]  # a pause: its less likely words are none of the turn's alternatives
+        joined = (Spoken(a.words + b.words, a.score + b.score) for a in self._finished for b in segment)
+        self._finished = nlargest(MAX_ALTERNATIVES, joined, key=lambda spoken: spoken.score)
+
+
+#: More than thirty adds [unk] and silence variants of strings already there, and costs time.
+MAX_ALTERNATIVES = 30
+
+
+def _spoken(alternative: dict[str, Any]) -> Spoken:
+    words = tuple(Word(w["word"], w["start"], w["end"]) for w in alternative.get("result", []))
+    return Spoken(words, alternative["confidence"])
+
+
+def _sample_rate(model_dir: Path) -> int:
+    """The rate a model's features are made at, from its ``mfcc.conf``; Kaldi's default is 16 kHz."""
+    for conf in (model_dir / "conf" / "mfcc.conf", model_dir / "mfcc.conf"):
+        if conf.exists():
+            options = dict(
+                line.strip().split("=", 1) for line in conf.read_text().splitlines() if "=" in line
+            )
+            return int(float(options.get("--sample-frequency", 16000)))
+    return 16000
+
+
+class _Upsampler:
+    """Telephone audio for a wide-band model, which refuses 8 kHz. Keeps its filter state between calls."""
+
+    def __init__(self, factor: int) -> None:
+        self._factor = factor
+        self._taps = firwin(32 * factor + 1, 1 / factor) * factor
+        self._state: NDArray[np.float64] = np.zeros(len(self._taps) - 1)
+
+    def __call__(self, pcm: Pcm) -> Pcm:
+        spread = np.zeros(len(pcm) * self._factor)
+        spread[:: self._factor] = pcm
+        smooth, self._state = lfilter(self._taps, 1.0, spread, zi=self._state)
+        return to_pcm(smooth)

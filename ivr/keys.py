@@ -58,7 +58,9 @@ class Keyring:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise KeysUnusable(f"{path} is no keys file ({type(error).__name__})") from None
         for purpose in PURPOSES:
-            if active[purpose] not in keys[purpose] or any(len(k) != KEY_BYTES for k in keys[purpose].values()):
+            if active[purpose] not in keys[purpose] or any(
+                len(k) != KEY_BYTES for k in keys[purpose].values()
+            ):
                 raise KeysUnusable(f"{path}: {purpose} needs an active key, and every key {KEY_BYTES} bytes")
         return cls(active, keys)
 
@@ -72,7 +74,9 @@ class Keyring:
         try:
             return self._keys[purpose][key_id]
         except KeyError:
-            raise KeysUnusable(f"the keys file lacks the {purpose} key {key_id}, which stored rows need") from None
+            raise KeysUnusable(
+                f"the keys file lacks the {purpose} key {key_id}, which stored rows need"
+            ) from None
 
     def all(self, purpose: str) -> dict[str, bytes]:
         """Every key of a purpose by its id."""

@@ -83,7 +83,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 @pytest.fixture(scope="session")
 def redis_url(short_folder: Path) -> Iterator[str]:
     """A real Redis, started once for the whole run by the service's own code."""
-    settings = Settings(data_dir=short_folder / "redis", digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None)
+    settings = Settings(
+        data_dir=short_folder / "redis", digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None
+    )
     store_redis.connect(settings).close()
     yield f"unix://{short_folder / 'redis' / 'redis.sock'}"
     store_redis.stop(settings)

@@ -19,7 +19,9 @@ def test_each_purpose_has_a_key_of_its_own(keyring: Keyring) -> None:
     assert len({keyring.active(purpose)[1] for purpose in PURPOSES}) == len(PURPOSES)
 
 
-def test_a_rotated_key_leaves_the_older_one_for_rows_made_with_it(settings: Settings, keyring: Keyring) -> None:
+def test_a_rotated_key_leaves_the_older_one_for_rows_made_with_it(
+    settings: Settings, keyring: Keyring
+) -> None:
     old_id, old_key = keyring.active("pan")
     new_id = rotate(settings, "pan")
     after = Keyring.load(settings)
@@ -43,7 +45,9 @@ def test_a_keys_file_named_by_the_operator_is_never_made_up(
     assert not (tmp_path / "absent.json").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda d: d.pop("pan"), lambda d: d["pan"].update(active="none"), lambda d: d.clear()])
+@pytest.mark.parametrize(
+    "damage", [lambda d: d.pop("pan"), lambda d: d["pan"].update(active="none"), lambda d: d.clear()]
+)
 def test_a_damaged_keys_file_is_named_and_not_replaced(settings: Settings, keyring: Keyring, damage) -> None:  # type: ignore[no-untyped-def]
     path = settings.data_dir / "keys.json"
     document = json.loads(path.read_text())

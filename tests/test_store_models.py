@@ -11,10 +11,17 @@ def test_a_row_comes_back_as_it_was_written(database: Database, now: datetime) -
         customer = Customer(number="1234566", locale="en", created_at=now)
         session.add(customer)
         session.flush()
-        session.add(Bill(customer_id=customer.id, merchant="M", amount_minor=2**40, currency="USD", created_at=now))
+        session.add(
+            Bill(customer_id=customer.id, merchant="M", amount_minor=2**40, currency="USD", created_at=now)
+        )
     with database.transaction() as session:
         bill = session.query(Bill).one()
-        assert (bill.amount_minor, bill.created_at, bill.status, bill.description) == (2**40, now, BillStatus.OPEN, "")
+        assert (bill.amount_minor, bill.created_at, bill.status, bill.description) == (
+            2**40,
+            now,
+            BillStatus.OPEN,
+            "",
+        )
         assert bill.due_at is None
 
 

@@ -32,7 +32,9 @@ print(client.info("server")["process_id"])
 def own(short_folder: Path) -> Iterator[Settings]:
     """Settings that name no Redis, in an empty folder."""
     with TemporaryDirectory(dir=short_folder) as folder:
-        settings = Settings(data_dir=Path(folder), digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None)
+        settings = Settings(
+            data_dir=Path(folder), digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None
+        )
         yield settings
         stop(settings)
 
@@ -99,7 +101,9 @@ def test_an_unreachable_redis_by_url_is_said_so_without_its_password(own: Settin
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_server_that_cannot_start_says_where_its_log_is(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_start_says_where_its_log_is(
+    own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ivr.store.redis.START_TIMEOUT_S", 0.3)
     (own.data_dir / "appendonly.aof").write_text("no append-only file")
     with pytest.raises(RedisUnavailable, match=r"redis\.log"):

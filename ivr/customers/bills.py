@@ -1,0 +1,80 @@
+"""What customers owe."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from babel.numbers import list_currencies
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ivr.customers.errors import InvalidInput
+from ivr.customers.models import Bill, BillStatus, new_id
+from ivr.payments.models import Payment
+from ivr.payments.states import FAILED
+
+MOST_MINOR = 10**12  # far above any bill, far below what the databases' integers hold
+
+
+class InvalidBill(InvalidInput):
+    """The bill as given cannot be created, or as it stands cannot be cancelled."""
+
+
+def create_bill(
+    session: Session,
+    customer_id: str,
+    *,
+    merchant: str,
+    amount_minor: int,
+    currency: str,
+    description: str = "",
+    due_at: datetime | None = None,
+    now: datetime,
+) -> Bill:
+    """An open bill. Raises InvalidBill."""
+    if not 0 < amount_minor <= MOST_MINOR:
+        raise InvalidBill("the amount must be above zero, and not absurdly large")
+    if currency not in list_currencies():
+        raise InvalidBill(f"{currency!r} is no ISO 4217 currency code")
+    if not 0 < len(merchant.strip()) <= 200:
+        raise InvalidBill("a merchant's name has 1 to 200 characters")
+    if len(description) > 500:
+        raise InvalidBill("a description has 500 characters at most")
+    bill = Bill(
+        id=new_id(),
+        customer_id=customer_id,
+        merchant=merchant.strip(),
+        amount_minor=amount_minor,
+        currency=currency,
+        description=description.strip(),
+        status=BillStatus.OPEN,
+        created_at=now,
+        due_at=due_at,
+    )
+    session.add(bill)
+    session.flush()
+    return bill
+
+
+def open_bills(session: Session, customer_id: str) -> list[Bill]:
+    """What is due, the oldest due date first; bills without one come last, in the order they were made."""
+    query = (
+        select(Bill)
+        .where(Bill.customer_id == customer_id, Bill.status == BillStatus.OPEN)
+        .order_by(Bill.due_at.is_(None), Bill.due_at, Bill.created_at, Bill.id)
+    )
+    return list(session.scalars(query))
+
+
+def cancel_bill(session: Session, bill_id: str) -> Bill:
+    """Withdraw an open bill. Raises InvalidBill when it is not open, or its payment is under way."""
+    bill = session.get(Bill, bill_id, with_for_update=True)  # the lock that a starting payment takes too
+    if bill is None:
+        raise InvalidBill(f"there is no bill {bill_id!r}; `ivr bill list CUSTOMER` shows those there are")
+    if bill.status is not BillStatus.OPEN:
+        raise InvalidBill(f"bill {bill_id} is {bill.status} already")
+    if session.scalar(select(Payment.id).where(Payment.bill_id == bill_id, Payment.state.not_in(FAILED))):
+        raise InvalidBill(f"a payment of bill {bill_id} is under way")
+    bill.status = BillStatus.CANCELLED
+    session.flush()
+    return bill

@@ -1,0 +1,133 @@
+"""Authorised cards: added with the authorisation itself, compared by keyed hash, revoked for good."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import date, datetime
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from ivr.customers.errors import InvalidInput
+from ivr.customers.models import Card, new_id
+from ivr.keys import Keyring
+from ivr.speech import pan as card_number
+
+#: The text that a card's holder agreed to; a new text is a new version.
+AUTHORISATION_TEXT_VERSION = "card-1"
+
+
+class InvalidCard(InvalidInput):
+    """The number, the expiry date or the authorisation of a card cannot be used."""
+
+
+class CardKnown(InvalidInput):
+    """The customer has authorised this card already."""
+
+
+def pan_hash(key: bytes, customer_id: str, pan: str) -> bytes:
+    """HMAC-SHA256 (32 bytes) over customer id and number, so that a card cannot be linked across customers."""
+    return hmac.digest(key, f"{customer_id}\x00{pan}".encode(), "sha256")
+
+
+def check_number(pan: str) -> None:
+    """Raises InvalidCard if this cannot be a whole card number; the message does not repeat it."""
+    if not (pan.isascii() and pan.isdigit()):
+        raise InvalidCard("a card number has digits only")
+    if card_number.brand(pan) is None:
+        raise InvalidCard("no card brand has numbers that begin so")
+    if not card_number.possible_length(pan):
+        raise InvalidCard(f"a {card_number.brand(pan)} number does not have {len(pan)} digits")
+    if not card_number.luhn_valid(pan):
+        raise InvalidCard("the check digit is wrong: a digit was mistyped")
+
+
+def add_card(
+    session: Session,
+    customer_id: str,
+    pan: str,
+    *,
+    exp_year: int,
+    exp_month: int,
+    token: str,
+    brand: str | None = None,
+    authorised_by: str,
+    text_version: str = AUTHORISATION_TEXT_VERSION,
+    limit_minor: int | None = None,
+    keyring: Keyring,
+    now: datetime,
+) -> Card:
+    """Store a card's token, hash, last four and authorisation; the number itself goes no further.
+
+    ``limit_minor``: the most that one payment may take from it. Raises InvalidCard, CardKnown.
+    """
+    check_number(pan)
+    check_expiry(exp_year, exp_month, now.date())
+    if not token.strip() or not authorised_by.strip():
+        raise InvalidCard("a card needs the bank's token, and who authorised it")
+    if limit_minor is not None and limit_minor <= 0:
+        raise InvalidCard("the limit must be above zero")
+    hashes = {pan_hash(key, customer_id, pan) for key in keyring.all("pan").values()}
+    if any(card.pan_hash in hashes for card in authorised_cards(session, customer_id, now.date())):
+        raise CardKnown("the customer has authorised this card already")
+    key_id, key = keyring.active("pan")
+    card = Card(
+        id=new_id(),
+        customer_id=customer_id,
+        bank_token=token,
+        brand=brand or card_number.brand(pan),
+        exp_year=exp_year,
+        exp_month=exp_month,
+        last4=pan[-4:],
+        pan_hash=pan_hash(key, customer_id, pan),
+        pan_key_id=key_id,
+        authorised_by=authorised_by,
+        authorised_at=now,
+        text_version=text_version,
+        limit_minor=limit_minor,
+    )
+    session.add(card)
+    session.flush()
+    return card
+
+
+def check_expiry(exp_year: int, exp_month: int, today: date) -> None:
+    """Raises InvalidCard if there is no such month, it is past, or it is further away than cards are issued for."""
+    if not 1 <= exp_month <= 12:
+        raise InvalidCard(f"there is no month {exp_month}")
+    if (exp_year, exp_month) < (today.year, today.month):
+        raise InvalidCard(f"the card expired in {exp_month:02}/{exp_year}")
+    if exp_year > today.year + 20:
+        raise InvalidCard(f"no card expires as late as {exp_year}")
+
+
+def authorised_cards(session: Session, customer_id: str, today: date) -> list[Card]:
+    """The customer's cards that are neither expired (valid through their last month) nor revoked, oldest first."""
+    query = (
+        select(Card)
+        .where(
+            Card.customer_id == customer_id,
+            Card.revoked_at.is_(None),
+            or_(Card.exp_year > today.year, (Card.exp_year == today.year) & (Card.exp_month >= today.month)),
+        )
+        .order_by(Card.authorised_at, Card.id)
+    )
+    return list(session.scalars(query))
+
+
+def revoke_card(session: Session, card_id: str, now: datetime) -> Card:
+    """Take back the authorisation; what was revoked stays so. Raises InvalidCard for an unknown card."""
+    card = session.get(Card, card_id, with_for_update=True)
+    if card is None:
+        raise InvalidCard(f"there is no card {card_id!r}; `ivr card list CUSTOMER` shows those there are")
+    card.revoked_at = card.revoked_at or now
+    session.flush()
+    return card
+
+
+def rehash(session: Session, card: Card, pan: str, keyring: Keyring) -> None:
+    """After a rotation: make the hash with the active key, from the number that was just said and matched."""
+    key_id, key = keyring.active("pan")
+    if card.pan_key_id != key_id:
+        card.pan_hash, card.pan_key_id = pan_hash(key, card.customer_id, pan), key_id
+        session.flush()

@@ -1,0 +1,132 @@
+"""Voiceprints at rest: sealed, tied to a consent, one a customer, and provisional at first."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from ivr.customers.models import Consent, VoiceprintRow, new_id
+from ivr.keys import Keyring
+from voiceprint.sealing import open_sealed, seal
+
+CONSENT_KIND = "voiceprint"
+#: The text that the customer agreed to; a new text is a new version.
+CONSENT_TEXT_VERSION = "voiceprint-1"
+PROVISIONAL_FOR = timedelta(hours=72)
+#: What one payment by a provisional voiceprint may take at most, in minor units of the bill's currency.
+PROVISIONAL_LIMIT_MINOR = 50_00
+
+
+def record_consent(
+    session: Session,
+    customer_id: str,
+    *,
+    kind: str = CONSENT_KIND,
+    text_version: str,
+    channel: str,
+    now: datetime,
+) -> Consent:
+    """That the customer agreed to a text, over a channel: "call CA...", or the operator's own words."""
+    consent = Consent(
+        id=new_id(),
+        customer_id=customer_id,
+        kind=kind,
+        text_version=text_version,
+        given_at=now,
+        channel=channel,
+    )
+    session.add(consent)
+    session.flush()
+    return consent
+
+
+def store_voiceprint(
+    session: Session,
+    customer_id: str,
+    blob: bytes,
+    model_id: str,
+    sample_rate: int,
+    channel: str,
+    consent_id: str,
+    keyring: Keyring,
+    now: datetime,
+    *,
+    call_sid: str | None = None,
+) -> VoiceprintRow:
+    """Seal and store a voiceprint in place of the customer's earlier one; ``call_sid`` is the enrolling call."""
+    key_id, key = keyring.active("voiceprint")
+    session.execute(delete(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
+    row = VoiceprintRow(
+        id=new_id(),
+        customer_id=customer_id,
+        consent_id=consent_id,
+        model_id=model_id,
+        sample_rate=sample_rate,
+        channel=channel,
+        sealed=seal(key, key_id, blob, _context(customer_id, model_id)),
+        created_at=now,
+        provisional_until=now + PROVISIONAL_FOR,
+        authenticated_calls=1,
+        last_call_sid=call_sid,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def load_voiceprint(session: Session, customer_id: str, model_id: str, keyring: Keyring) -> bytes | None:
+    """The customer's voiceprint, or None if she has none of this model: others' embeddings never compare.
+
+    Raises voiceprint.errors.SealError if the stored bytes were altered, moved, or their key is gone.
+    """
+    row = _row(session, customer_id)
+    if row is None or row.model_id != model_id:
+        return None
+    return open_sealed(keyring.all("voiceprint"), row.sealed, _context(customer_id, model_id))
+
+
+def has_voiceprint(session: Session, customer_id: str) -> bool:
+    return _row(session, customer_id) is not None
+
+
+def is_provisional(session: Session, customer_id: str, now: datetime) -> bool:
+    """Whether the voiceprint is younger than 72 hours and has authenticated no call after the enrolling one."""
+    row = _row(session, customer_id)
+    return row is not None and now < row.provisional_until and row.authenticated_calls < 2
+
+
+def count_authenticated_call(session: Session, customer_id: str, call_sid: str) -> None:
+    """The caller proved to be the customer in this call; the same call counts once, the enrolling one not again."""
+    session.execute(
+        update(VoiceprintRow)
+        .where(
+            VoiceprintRow.customer_id == customer_id,
+            VoiceprintRow.last_call_sid.is_distinct_from(call_sid),
+        )
+        .values(authenticated_calls=VoiceprintRow.authenticated_calls + 1, last_call_sid=call_sid)
+    )
+
+
+def delete_voiceprint(session: Session, customer_id: str, now: datetime) -> bool:
+    """Delete it and note that the consent was withdrawn; False when there was none."""
+    statement = delete(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id)
+    gone = session.scalar(statement.returning(VoiceprintRow.id))
+    session.execute(
+        update(Consent)
+        .where(
+            Consent.customer_id == customer_id, Consent.kind == CONSENT_KIND, Consent.withdrawn_at.is_(None)
+        )
+        .values(withdrawn_at=now)
+    )
+    return gone is not None
+
+
+def _row(session: Session, customer_id: str) -> VoiceprintRow | None:
+    return session.scalar(select(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
+
+
+def _context(customer_id: str, model_id: str) -> bytes:
+    """What the seal is bound to: a row copied to another customer does not open."""
+    return f"{customer_id}:{model_id}".encode()

@@ -16,15 +16,21 @@ import structlog
 
 from ivr.call import flow
 from ivr.call.flow import Call, Event, Speak, State
+from ivr.call.judging import Judge
+from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
 from ivr.payments.service import PaymentError, payment_by_key, start_payment
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
+from ivr.speech.expect import EndReason, Heard
 from ivr.store.db import Database
 
 log = structlog.get_logger()
+
+#: Questions that one key answers; elsewhere it means nothing.
+ONE_KEY = {State.BILL, State.KEYPAD_BILL, State.KEYPAD_CONFIRM, State.CONSENT}
 
 LOOKUPS_PER_CALLER_ID = 20  # an hour; beyond it the caller is treated as unknown, and hears the same
 
@@ -36,9 +42,12 @@ class NoSuchCall(Exception):
 class Engine:
     """The service's side of all calls. Holds no call: any process can answer any request."""
 
-    def __init__(self, store: CallStore, database: Database, clock: Callable[[], datetime], bank: str) -> None:
+    def __init__(
+        self, store: CallStore, database: Database, judge: Judge, clock: Callable[[], datetime], bank: str
+    ) -> None:
         self.store = store
         self._database = database
+        self._judge = judge
         self._clock = clock
         self._bank = bank
 
@@ -79,9 +88,19 @@ class Engine:
         self.store.put_outcome(step, Outcome(Event.AGAIN, at[1]))
         return self.turn_over(sid, step) or self.apologise(sid)
 
-    def move(self, step: int, outcome: Outcome) -> Answer:
-        """A turn whose outcome is known without listening, such as a key pressed during a prompt."""
-        return self.store.answer(outcome.call.sid, step + 1) or self._advance(step, outcome)
+    def key_pressed(self, sid: str, step: int, key: str) -> Answer:
+        """One key was pressed while the question of ``step`` was being read out. Raises NoSuchCall."""
+        if earlier := self.store.answer(sid, step + 1):
+            return earlier
+        at = self.store.load(sid)
+        if at is None or at[0] != step:
+            raise NoSuchCall(sid)
+        call = at[1]
+        event = {"*": Event.CANCEL, "0": Event.AGENT}.get(key)
+        if event is None and call.state in ONE_KEY:
+            heard = Heard(EndReason.KEYS, keys=key, answer=expectation(call).keyed_answer(key))
+            return self._advance(step, self._judge.conclude(step, call, heard, floor_s=0))
+        return self._advance(step, Outcome(event or Event.STRAY_KEY, call))
 
     def apologise(self, sid: str) -> Answer:
         """Something failed: say so and hang up. Stores nothing; a debit under way goes on."""

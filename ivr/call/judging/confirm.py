@@ -8,6 +8,7 @@ from ivr.call.flow import Call, Event
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.judging.identify import SPOKEN_CARD
 from ivr.customers import budget
+from ivr.customers.voiceprints import count_authenticated_call
 from voiceprint import Outcome, Utterance
 
 #: How many of the recogniser's readings may answer a challenge: 3 in 10,000 for someone who guesses.
@@ -16,16 +17,17 @@ CHALLENGE_READINGS = 3
 
 def bill(desk: Desk, call: Call) -> Verdict:
     """One, two, three: said or pressed."""
-    heard = desk.heard
-    number = int(heard.keys) if heard.keys.isdigit() else heard.answer
-    if not isinstance(number, int) or not 1 <= number <= len(call.bills):
+    number = desk.heard.answer
+    if not isinstance(number, int):
         return Verdict(Event.AGAIN, call)
     return desk.choose(call, number - 1, Event.CHOSEN)
 
 
 def challenge(desk: Desk, call: Call) -> Verdict:
     """The fresh digits, by the voice that said the card number: she is there, now, and agrees."""
-    assert call.customer_id and desk.utterance
+    assert call.customer_id
+    if desk.utterance is None:
+        return Verdict(Event.AGAIN, call)  # keyed: a challenge is to be said
     said = any(h.digits == call.digits for h in desk.heard.hypotheses[:CHALLENGE_READINGS])
     kept, print_ = desk.store.kept(call.sid, SPOKEN_CARD), desk.voiceprint(call.customer_id)
     if kept is None or print_ is None or not desk.heard.hypotheses:
@@ -38,9 +40,9 @@ def challenge(desk: Desk, call: Call) -> Verdict:
         "voice": [(voice.outcome.value, round(voice.llr, 2))],
         "same_speaker": (same.outcome.value, round(same.llr, 2)),
     }
-    if voice.outcome is Outcome.MATCH and same.outcome is not Outcome.NO_MATCH and said:
-        if not desk.is_locked(call.customer_id):
-            return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
+    hers = voice.outcome is Outcome.MATCH and same.outcome is not Outcome.NO_MATCH
+    if said and hers and not desk.is_locked(call.customer_id):
+        return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
     if voice.outcome is Outcome.INCONCLUSIVE:
         return Verdict(Event.AGAIN, call, record)
     return desk.fail(call, [call.customer_id], **record)
@@ -56,4 +58,5 @@ def key(desk: Desk, call: Call) -> Verdict:
 def _confirmed(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
     assert call.customer_id
     budget.record_success(desk.session, call.customer_id, call.sid)
+    count_authenticated_call(desk.session, call.customer_id, call.sid)
     return Verdict(Event.CONFIRMED, call, record)

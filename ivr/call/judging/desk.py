@@ -12,12 +12,12 @@ from ivr.call.flow import Call, Event
 from ivr.call.session import CallStore
 from ivr.customers import budget
 from ivr.customers.bills import open_bills
-from ivr.customers.cards import authorised_cards
-from ivr.customers.models import Bill, Customer
+from ivr.customers.cards import authorised_cards, rehash
+from ivr.customers.models import Bill, Card, Customer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, load_voiceprint
 from ivr.keys import Keyring
-from ivr.speech.cards import CardHash, which_card
-from ivr.speech.turn import Heard
+from ivr.speech.cards import CardHash, pan_hash, which_card
+from ivr.speech.expect import Heard
 from voiceprint import Encoder, Scorer, Utterance, Voiceprint
 
 
@@ -46,7 +46,7 @@ class Desk:
 
     def fail(self, call: Call, customer_ids: Sequence[str], **decisions: object) -> Verdict:
         """A factor was wrong: one failure more for everyone the caller may have been, and the same words as ever."""
-        budget.record_failure(self.session, customer_ids, call.sid, self.step, self.now)
+        budget.record_failure(self.session, customer_ids, call.sid, str(self.step), self.now)
         return Verdict(Event.AGAIN, call, decisions)
 
     def is_locked(self, customer_id: str) -> bool:
@@ -59,11 +59,18 @@ class Desk:
 
     def card_of(self, customer_id: str, candidates: Sequence[str]) -> str | None:
         """The id of the customer's authorised card that is among the candidates."""
-        cards = [
-            CardHash(card.id, card.pan_key_id, card.pan_hash)
-            for card in authorised_cards(self.session, customer_id, self.now.date())
-        ]
-        return which_card(candidates, customer_id, cards, self.keyring.all("pan"))
+        cards = {card.id: card for card in authorised_cards(self.session, customer_id, self.now.date())}
+        hashes = [CardHash(card.id, card.pan_key_id, card.pan_hash) for card in cards.values()]
+        found = which_card(candidates, customer_id, hashes, self.keyring.all("pan"))
+        if found and cards[found].pan_key_id != self.keyring.active("pan")[0]:
+            self._rehash(cards[found], candidates)
+        return found
+
+    def _rehash(self, card: Card, candidates: Sequence[str]) -> None:
+        """Only now is the number at hand under which a rotated key can be put."""
+        for pan in candidates:
+            if pan_hash(self.keyring.key("pan", card.pan_key_id), card.customer_id, pan) == card.pan_hash:
+                return rehash(self.session, card, pan, self.keyring)
 
     def accept(self, call: Call, customer_id: str, card_id: str, factors: Sequence[str]) -> Verdict:
         """The caller has proved who she is: from here on the call is about her, and her bills."""

@@ -11,20 +11,16 @@ from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.judging.identify import CODE
 from ivr.customers import enrolment, pins
 from ivr.customers.notices import notify
-from ivr.customers.voiceprints import delete_voiceprint, record_consent, store_voiceprint
-from ivr.speech.numbers import edit_distance
+from ivr.customers.voiceprints import CONSENT_TEXT_VERSION, delete_voiceprint, record_consent, store_voiceprint
 from voiceprint import PoorQuality, Utterance, Voiceprint, enrol
 
-CONSENT_TEXT_VERSION = "2026-11"
-#: Digits misheard in a string of eight: it is the voice that counts here, the digits only show who reads them now.
-FORGIVEN_DIGITS = 1
 STRINGS = {State.ENROL_1: "string 1", State.ENROL_2: "string 2", State.ENROL_3: "string 3"}
 VOICEPRINT, NEW_PIN = "new voiceprint", "new pin"
 
 
 def consent(desk: Desk, call: Call) -> Verdict:
     """Yes or no to a voiceprint, said or pressed."""
-    answer = {"1": "yes", "2": "no"}.get(desk.heard.keys, desk.heard.answer)
+    answer = desk.heard.answer
     if answer == "yes":
         return Verdict(Event.YES, replace(call, consented=True))
     return Verdict(Event.NO if answer == "no" else Event.AGAIN, call)
@@ -32,9 +28,8 @@ def consent(desk: Desk, call: Call) -> Verdict:
 
 def string(desk: Desk, call: Call) -> Verdict:
     """One of the three strings; with the third, the voiceprint."""
-    assert desk.utterance
     readings = desk.heard.hypotheses[:3]
-    if not any(edit_distance(h.digits, call.digits) <= FORGIVEN_DIGITS for h in readings):
+    if desk.utterance is None or not any(_nearly(h.digits, call.digits) for h in readings):
         return Verdict(Event.AGAIN, call)
     desk.store.keep(call.sid, STRINGS[call.state], desk.utterance.to_bytes())
     if call.state is not State.ENROL_3:
@@ -86,7 +81,6 @@ def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint:
     given = record_consent(
         desk.session,
         customer_id,
-        kind="voiceprint",
         text_version=CONSENT_TEXT_VERSION,
         channel=f"call:{call_sid}",
         now=desk.now,
@@ -101,7 +95,13 @@ def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint:
         consent_id=given.id,
         keyring=desk.keyring,
         now=desk.now,
+        call_sid=call_sid,
     )
+
+
+def _nearly(heard: str, asked: str) -> bool:
+    """Whether at most one digit was misheard: it is the voice that counts here, the digits show that it is live."""
+    return len(heard) == len(asked) and sum(a != b for a, b in zip(heard, asked, strict=True)) <= 1
 
 
 def _fingerprint(desk: Desk, call: Call, pin: str) -> bytes:

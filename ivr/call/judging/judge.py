@@ -14,7 +14,7 @@ from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
 from ivr.keys import Keyring
-from ivr.speech.turn import EndReason, Heard
+from ivr.speech.expect import EndReason, Heard
 from ivr.store.db import Database
 from voiceprint import Encoder, Scorer
 
@@ -63,11 +63,11 @@ class Judge:
         self._scorer = scorer
         self._clock = clock
 
-    def conclude(self, step: int, call: Call, heard: Heard) -> Outcome:
+    def conclude(self, step: int, call: Call, heard: Heard, floor_s: float = FLOOR_S) -> Outcome:
         """The outcome of the turn of ``step``, kept for the request that the carrier makes next."""
         started = time.monotonic()
         verdict = self._judge(step, call, heard)
-        time.sleep(max(0.0, FLOOR_S - (time.monotonic() - started)))
+        time.sleep(max(0.0, floor_s - (time.monotonic() - started)))
         outcome = Outcome(verdict.event, verdict.call)
         self._store.put_outcome(step, outcome)
         return outcome

@@ -69,9 +69,9 @@ def _patterns(locale: str) -> list[tuple[str, re.Pattern[str]]]:
     for prompt in ids(locale):
         pieces = re.split(r"\{(\w+)\}", _catalogue(locale)[prompt]["text"])
         regex = "".join(f"(?P<{piece}>.+?)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))
-        patterns.append((prompt, re.compile(regex)))
-    # The most literal text first: "{merchant}. To pay ..." also fits inside what a longer prompt says.
-    return sorted(patterns, key=lambda p: -len(p[1].pattern))
+        patterns.append((sum(map(len, pieces[::2])), prompt, re.compile(regex)))
+    # The most literal text first: "{merchant}. To pay ..." also fits what a longer prompt says.
+    return [(prompt, pattern) for _, prompt, pattern in sorted(patterns, key=lambda p: -p[0])]
 
 
 def recognise(text: str) -> tuple[str, dict[str, str]] | None:

@@ -1,0 +1,27 @@
+"""What is listened for in each state that asks something."""
+
+from __future__ import annotations
+
+from ivr.call.flow import Call, State
+from ivr.customers.pins import PIN_DIGITS
+from ivr.speech.expect import Expect
+
+_NO_KEYS: frozenset[int] = frozenset()  # a challenge is said, not keyed
+
+
+def expectation(call: Call) -> Expect:
+    """What the ear is to wait for now. Raises KeyError in a state that does not listen."""
+    if call.state in (State.BILL, State.KEYPAD_BILL):
+        return Expect.choice(len(call.bills))
+    return _EXPECTED[call.state] if call.state in _EXPECTED else Expect.digits(len(call.digits), _NO_KEYS)
+
+
+_EXPECTED = {
+    State.CARD: Expect.card(),
+    State.KEYPAD_CARD: Expect.keys(*range(7, 20)),
+    State.PIN: Expect.keys(PIN_DIGITS),
+    State.KEYPAD_CONFIRM: Expect.keys(1),
+    State.CONSENT: Expect.yes_no(),
+    State.NEW_PIN: Expect.keys(PIN_DIGITS),
+    State.REPEAT_PIN: Expect.keys(PIN_DIGITS),
+}

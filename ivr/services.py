@@ -1,0 +1,52 @@
+"""What one process of the service holds, built once: database, Redis, keys, models, and the call on top of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ivr.call.engine import Engine
+from ivr.call.judging import Judge
+from ivr.call.session import CallStore
+from ivr.keys import Keyring
+from ivr.settings import Settings
+from ivr.speech.recogniser import DigitModel
+from ivr.store import redis
+from ivr.store.db import Database
+from ivr.store.migrations import upgrade
+from voiceprint import Encoder, Scorer
+
+
+def utc_now() -> datetime:
+    """The clock of the edges; the core is given times."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Shared by the threads of a process."""
+
+    settings: Settings
+    database: Database
+    calls: CallStore
+    engine: Engine
+    judge: Judge
+    digits: DigitModel
+
+
+def build(settings: Settings) -> Services:
+    """Connect, bring the database up to date, load the models. Raises the typed errors of each."""
+    database = Database(settings.sqlalchemy_url())
+    upgrade(database)
+    keyring = Keyring.load(settings)
+    calls = CallStore(redis.connect(settings), keyring)
+    encoder, scorer = Encoder.load(settings.voice_model_dir), Scorer.load(settings.voice_model_dir)
+    judge = Judge(database, calls, keyring, encoder, scorer, utc_now)
+    return Services(
+        settings=settings,
+        database=database,
+        calls=calls,
+        engine=Engine(calls, database, judge, utc_now, settings.bank),
+        judge=judge,
+        digits=DigitModel(settings.digit_model_dir),
+    )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, String, event, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from ivr.customers.models import new_id
 from ivr.payments.states import FAILED, State
 from ivr.store.db import Base
 
@@ -16,11 +16,6 @@ _STATE = Enum(State, native_enum=False, length=16, values_callable=lambda states
 _ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only as INTEGER
 _NOT_FAILED = text("state NOT IN ({})".format(", ".join(f"'{state}'" for state in sorted(FAILED))))
 _NOT_DONE = text("done_at IS NULL")
-
-
-def new_id() -> str:
-    """A random identifier, 16 hexadecimal digits."""
-    return secrets.token_hex(8)
 
 
 class Payment(Base):

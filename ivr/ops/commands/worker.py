@@ -1,0 +1,23 @@
+"""``ivr worker``: runs the jobs that nobody waits for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import click
+
+from ivr import log
+from ivr.payments.worker import run
+from ivr.settings import settings
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Run what is due, then end.")
+def command(once: bool) -> None:
+    """Make debits and whatever else waits in the queue, until told to end (SIGTERM finishes the job in hand)."""
+    log.configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(settings(), stop, once=once)

@@ -1,0 +1,12 @@
+"""Which bank is debited: the connector that the settings name."""
+
+from __future__ import annotations
+
+from ivr.payments.bank import Bank
+from ivr.payments.sandbox_client import SandboxBank
+from ivr.settings import Settings
+
+
+def connect(settings: Settings) -> Bank:
+    """The connector of ``settings.bank``. It connects lazily; share one a process."""
+    return SandboxBank(settings.bank_url, settings.bank_api_key.get_secret_value())

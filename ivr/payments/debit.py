@@ -1,0 +1,150 @@
+"""The debit of one payment: authorise, then capture. What a worker does with the job that a payment queued.
+
+No transaction is open while the bank is asked. The state is stored before the bank is asked for the next step, and
+each request has its own stored key, so a worker that dies anywhere leaves a payment that the next worker carries on
+by the identical request.
+
+When the bank does not answer, the request is repeated after growing waits; after ``PATIENT_ATTEMPTS`` the payment is
+``unknown`` and will be undone instead: whatever the bank holds for it is voided or, if the debit did happen, it is
+paid. What is still not certain after ``KEY_LIFE`` is left to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from ivr.customers.models import Card
+from ivr.payments import service
+from ivr.payments.bank import Authorised, Bank, BankError, Captured, Declined, Voided
+from ivr.payments.jobs import Again, GiveUp, Held
+from ivr.payments.models import Payment
+from ivr.payments.states import Event, State
+
+PATIENT_ATTEMPTS = 6
+"""How often the bank is asked, over some 15 seconds, before the payment is given up as unknown."""
+FIRST_WAIT = timedelta(seconds=0.5)
+LONGEST_WAIT = timedelta(minutes=10)
+KEY_LIFE = timedelta(hours=23)
+"""How long after its start a payment's keys are used: banks forget them, Stripe after 24 hours."""
+
+Answer = Authorised | Declined | Captured | Voided
+log = structlog.get_logger(__name__)
+
+
+def debit(held: Held, bank: Bank) -> None:
+    """Carry a payment on to its end from wherever it stands.
+
+    Raises Again when the bank gave no answer, GiveUp when a person is needed, LeaseLost.
+    """
+    payment, token = _begin(held, bank)
+    while ask := _STEPS.get(payment.state):
+        if datetime.now(UTC) - payment.created_at > KEY_LIFE:
+            log.error("payment needs a person", payment=payment.id, state=payment.state)
+            raise GiveUp("KeyLifeOver")
+        try:
+            answer = ask(bank, payment, token)
+        except BankError as error:
+            log.warning(
+                "bank gave no answer", payment=payment.id, state=payment.state, error=type(error).__name__
+            )
+            if payment.state is not State.UNKNOWN and held.attempts >= PATIENT_ATTEMPTS:
+                _record(held, payment.id, Event.LOSE, why=type(error).__name__)
+            raise Again(wait_before(held.attempts + 1), type(error).__name__) from error
+        payment = _record_answer(held, payment.id, answer)
+
+
+def wait_before(attempt: int) -> timedelta:
+    """How long to wait before an attempt (the second is number 2): doubling, from half a second to ten minutes."""
+    return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(attempt - 2, 20)))
+
+
+def _begin(held: Held, bank: Bank) -> tuple[Payment, str]:
+    """The payment and its card's token; a payment that is new is ``debiting``, or refused, when this returns."""
+    with held.transaction() as session:
+        payment = session.get_one(Payment, held.payload["payment_id"], with_for_update=True)
+        card = session.get_one(Card, payment.card_id)
+        if payment.state is State.CREATED:
+            now = datetime.now(UTC)
+            event, why = Event.SEND, "taken up"
+            try:
+                _check(payment, bank, now)
+                service.check_bank(session, payment.customer_id, bank.test_only)
+                service.check_card(session, payment.card_id, payment.customer_id, now)
+            except service.PaymentError as error:
+                event, why = Event.DECLINE, type(error).__name__
+            service.apply(session, payment, event, who=f"worker:{held.holder}", why=why, now=now)
+        return payment, card.bank_token
+
+
+def _check(payment: Payment, bank: Bank, now: datetime) -> None:
+    if payment.bank != bank.name:
+        raise service.WrongBank(f"this worker debits at {bank.name}, not at {payment.bank}")
+    if now - payment.created_at > KEY_LIFE:
+        raise service.TooLate("nobody took the payment up in time")
+
+
+def _authorise(bank: Bank, payment: Payment, token: str) -> Authorised | Declined:
+    return bank.authorise(
+        token, payment.amount_minor, payment.currency, key=payment.bank_idempotency_key, reference=payment.id
+    )
+
+
+def _capture(bank: Bank, payment: Payment, token: str) -> Captured | Voided:
+    assert payment.bank_reference is not None, "an authorised payment has the bank's reference"
+    return bank.capture(payment.bank_reference, key=payment.capture_key)
+
+
+def _resolve(bank: Bank, payment: Payment, token: str) -> Declined | Captured | Voided:
+    # A bank that never saw the authorisation is sent it now: its key is then used up, and the lost request, should
+    # it still be under way, can do nothing more. A void resolves the hold once: a late capture cannot undo it.
+    found = bank.look_up(payment.bank_idempotency_key) or _authorise(bank, payment, token)
+    return bank.void(found.reference, key=payment.void_key) if isinstance(found, Authorised) else found
+
+
+_STEPS: dict[State, Callable[[Bank, Payment, str], Answer]] = {
+    State.DEBITING: _authorise,
+    State.AUTHORISED: _capture,
+    State.UNKNOWN: _resolve,
+}
+
+
+def _record_answer(held: Held, payment_id: str, answer: Answer) -> Payment:
+    match answer:
+        case Authorised(reference):
+            return _record(
+                held, payment_id, Event.AUTHORISE, why="held by the bank", bank_reference=reference
+            )
+        case Declined(reason):
+            return _record(held, payment_id, Event.DECLINE, why="declined by the bank", decline_reason=reason)
+        case Captured():
+            return _record(held, payment_id, Event.CAPTURE, why="debited by the bank")
+        case Voided():
+            return _record(held, payment_id, Event.VOID, why="held by the bank no longer")
+
+
+def _record(
+    held: Held,
+    payment_id: str,
+    event: Event,
+    *,
+    why: str,
+    bank_reference: str | None = None,
+    decline_reason: str | None = None,
+) -> Payment:
+    with held.transaction() as session:
+        payment = session.get_one(Payment, payment_id, with_for_update=True)
+        service.apply(
+            session,
+            payment,
+            event,
+            who=f"worker:{held.holder}",
+            why=why,
+            now=datetime.now(UTC),
+            bank_reference=bank_reference,
+            decline_reason=decline_reason,
+        )
+        log.info("payment moved", payment=payment.id, state=payment.state, why=why)
+        return payment

@@ -1,0 +1,107 @@
+"""A queue of jobs in the database. A worker holds a job by a lease; a lease that expires is anybody's again.
+
+A job is therefore run at least once, and now and then by two workers at a time: what it does must bear repeating,
+and what it records goes through ``Held.transaction``, which lets only the present holder write.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from ivr.payments.models import Job
+from ivr.store.db import Database
+
+
+class LeaseLost(Exception):
+    """Another worker holds the job now, or has done it: stop, and record nothing."""
+
+
+class Again(Exception):
+    """Raised by a handler: run this job again after a while."""
+
+    def __init__(self, after: timedelta, reason: str) -> None:
+        super().__init__(f"again after {after}: {reason}")
+        self.after, self.reason = after, reason
+
+
+class GiveUp(Exception):
+    """Raised by a handler: this job will never succeed; a person must look. The message is stored: no secrets."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job in a worker's hands."""
+
+    database: Database
+    job_id: str
+    kind: str
+    payload: dict[str, Any]
+    attempts: int  # this one included
+    holder: str
+    lease: timedelta
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A transaction in which the job's row is locked and its lease renewed. Raises LeaseLost."""
+        with self._locked() as (session, job):
+            job.lease_until = datetime.now(UTC) + self.lease
+            yield session
+
+    def done(self, error_type: str | None = None) -> None:
+        """Take the job off the queue; with ``error_type``, as given up. Raises LeaseLost."""
+        with self._locked() as (_, job):
+            job.done_at, job.last_error_type = datetime.now(UTC), error_type
+            job.leased_by = job.lease_until = None
+
+    def release(self, after: timedelta, error_type: str) -> None:
+        """Anybody may take the job again, after a while. Raises LeaseLost."""
+        with self._locked() as (_, job):
+            job.run_at, job.last_error_type = datetime.now(UTC) + after, error_type
+            job.leased_by = job.lease_until = None
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[Session, Job]]:
+        # A lease that ran out without another taking the job is still good: the row lock keeps others away.
+        with self.database.transaction() as session:
+            job = session.get(Job, self.job_id, with_for_update=True)
+            if job is None or job.leased_by != self.holder:
+                raise LeaseLost(self.job_id)
+            yield session, job
+
+
+def put(session: Session, kind: str, payload: dict[str, Any], dedupe_key: str, run_at: datetime) -> Job:
+    """Queue a job in the caller's transaction. The same ``dedupe_key`` gives the job queued first."""
+    if job := session.scalar(select(Job).where(Job.dedupe_key == dedupe_key)):
+        return job
+    job = Job(kind=kind, payload=payload, dedupe_key=dedupe_key, run_at=run_at)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def take(database: Database, worker: str, kinds: Collection[str], lease: timedelta) -> Held | None:
+    """The most overdue job of these kinds that nobody holds, leased to ``worker``; None when there is none."""
+    now = datetime.now(UTC)
+    free = or_(Job.lease_until.is_(None), Job.lease_until <= now)
+    with database.transaction() as session:
+        job = session.scalar(
+            select(Job)
+            .where(Job.done_at.is_(None), Job.run_at <= now, free, Job.kind.in_(kinds))
+            .order_by(Job.run_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # on SQLite a transaction is alone anyway
+        )
+        if job is None:
+            return None
+        job.attempts += 1
+        # The suffix makes every lease another holder, so that a worker cannot write by a lease it once lost.
+        job.leased_by, job.lease_until = f"{worker}:{secrets.token_hex(4)}", now + lease
+        return Held(database, job.id, job.kind, dict(job.payload), job.attempts, job.leased_by, lease)

@@ -1,0 +1,204 @@
+"""The sandbox bank over HTTP: JSON in, JSON out, errors as ``{"error": {"code", "message"}}``.
+
+=============================== ====================================== ================================
+POST /accounts                  pan, name, balance_minor               token, brand, last4
+POST /tokens                    pan, exp_year, exp_month               token, brand, last4
+POST /authorisations            token, amount_minor, currency,         the authorisation
+                                reference
+POST /authorisations/ID/capture                                        the authorisation
+POST /authorisations/ID/void                                           the authorisation
+GET  /authorisations?key=KEY                                           the authorisation, or 404
+GET  /_books                                                           accounts, authorisations, captures
+POST /_control                  latency_ms, answer_delay_ms, fail,     what is in force
+                                lose, decline
+=============================== ====================================== ================================
+
+The POSTs on authorisations need an ``Idempotency-Key``. ``/_control`` replaces everything that was in force:
+``latency_ms`` waits before a request is booked, ``answer_delay_ms`` after it; ``{"fail": {"authorise": 2}}`` answers
+503 twice and books nothing; ``lose`` books first and answers 503 then; ``{"decline": {"authorise": "blocked"}}``
+declines every authorisation. Operations: tokenise, authorise, capture, void, look_up.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from flask import Flask, Response, jsonify, request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from ivr.payments.bank import DeclineReason
+from ivr.payments.sandbox.books import (
+    DEFAULT_BALANCE_MINOR,
+    BookError,
+    Books,
+    Row,
+    authorise,
+    capture,
+    error_body,
+    void,
+)
+
+Operation = Literal["tokenise", "authorise", "capture", "void", "look_up"]
+_DelayMs = Annotated[int, Field(ge=0, le=60_000)]
+_Amount = Annotated[int, Field(gt=0, le=10**15)]
+
+
+class _Request(BaseModel):
+    # Errors must not repeat what was sent: it may be a card number.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class NewAccount(_Request):
+    pan: str = Field(repr=False)
+    name: str = ""
+    balance_minor: int = Field(DEFAULT_BALANCE_MINOR, ge=0, le=10**15)
+
+
+class CardDetails(_Request):
+    pan: str = Field(repr=False)
+    exp_year: int = Field(ge=2000, le=2100)
+    exp_month: int = Field(ge=1, le=12)
+
+
+class NewAuthorisation(_Request):
+    token: str
+    amount_minor: _Amount
+    currency: str = Field(pattern="^[A-Z]{3}$")
+    reference: str = Field(max_length=128)
+
+
+class Control(_Request):
+    latency_ms: _DelayMs = 0
+    answer_delay_ms: _DelayMs = 0
+    fail: dict[Operation, int] = {}
+    lose: dict[Operation, int] = {}
+    decline: dict[Literal["authorise"], DeclineReason] = {}
+
+
+class Switchboard:
+    """The control in force, and how many failures of it are left."""
+
+    def __init__(self) -> None:
+        self.control = Control()
+        self._lock = threading.Lock()
+
+    def answer(self, operation: Operation, work: Callable[[], tuple[int, Row]]) -> tuple[Response, int]:
+        """Do the work, with the delay and the failure that are in force."""
+        control = self.control
+        time.sleep(control.latency_ms / 1000)
+        if self._spend(control.fail, operation):
+            raise _unavailable()
+        status, body = work()
+        time.sleep(control.answer_delay_ms / 1000)
+        if self._spend(control.lose, operation):
+            raise _unavailable()
+        return jsonify(body), status
+
+    def _spend(self, failures: dict[Operation, int], operation: Operation) -> bool:
+        with self._lock:
+            left = failures.get(operation, 0)
+            failures[operation] = max(0, left - 1)
+            return left > 0
+
+
+def create_app(books: Books, api_key: str) -> Flask:
+    """The bank over these books, for callers who send this key."""
+    app = Flask(__name__)
+    switchboard = Switchboard()
+    _answer_errors(app)
+
+    @app.before_request
+    def authenticate() -> None:
+        if not hmac.compare_digest(request.headers.get("X-Api-Key", "").encode(), api_key.encode()):
+            raise BookError(401, "unauthorised", "the header X-Api-Key is missing or wrong")
+
+    @app.post("/accounts")
+    def accounts() -> tuple[Response, int]:
+        new = NewAccount.model_validate(_json())
+        return jsonify(books.open_account(new.pan, new.name, new.balance_minor)), 201
+
+    @app.post("/tokens")
+    def tokens() -> tuple[Response, int]:
+        card = CardDetails.model_validate(_json())
+        today = datetime.now(UTC)
+        if (card.exp_year, card.exp_month) < (today.year, today.month):
+            raise BookError(422, "invalid_card", "the card has expired")
+        return switchboard.answer("tokenise", lambda: (201, books.open_account(card.pan)))
+
+    @app.post("/authorisations")
+    def authorisations() -> tuple[Response, int]:
+        wanted, key = NewAuthorisation.model_validate(_json()).model_dump(), _idempotency_key()
+        decline = switchboard.control.decline.get("authorise")
+        return switchboard.answer(
+            "authorise",
+            lambda: books.once(
+                key, {"authorise": wanted}, lambda db: authorise(db, key=key, decline=decline, **wanted)
+            ),
+        )
+
+    @app.post("/authorisations/<identifier>/capture")
+    def captures(identifier: str) -> tuple[Response, int]:
+        key = _idempotency_key()
+        return switchboard.answer(
+            "capture", lambda: books.once(key, {"capture": identifier}, lambda db: capture(db, identifier))
+        )
+
+    @app.post("/authorisations/<identifier>/void")
+    def voids(identifier: str) -> tuple[Response, int]:
+        key = _idempotency_key()
+        return switchboard.answer(
+            "void", lambda: books.once(key, {"void": identifier}, lambda db: void(db, identifier))
+        )
+
+    @app.get("/authorisations")
+    def look_up() -> tuple[Response, int]:
+        return switchboard.answer("look_up", lambda: (200, books.look_up(request.args.get("key", ""))))
+
+    @app.get("/_books")
+    def everything() -> Response:
+        return jsonify(books.everything())
+
+    @app.post("/_control")
+    def control() -> Response:
+        switchboard.control = Control.model_validate(_json())
+        return jsonify(switchboard.control.model_dump())
+
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
+    @app.errorhandler(BookError)
+    def refused(error: BookError) -> tuple[Response, int]:
+        return jsonify(error_body(error)), error.status
+
+    @app.errorhandler(ValidationError)
+    def invalid(error: ValidationError) -> tuple[Response, int]:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        return refused(BookError(422, "invalid_request", said))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> tuple[Response, int]:
+        code = error.name.lower().replace(" ", "_")
+        return refused(BookError(error.code or 500, code, error.description or error.name))
+
+
+def _json() -> Any:
+    return request.get_json(force=True)
+
+
+def _idempotency_key() -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if not 1 <= len(key) <= 128:
+        raise BookError(400, "idempotency_key_missing", "the header Idempotency-Key is missing or too long")
+    return key
+
+
+def _unavailable() -> BookError:
+    return BookError(503, "unavailable", "the bank cannot answer now")

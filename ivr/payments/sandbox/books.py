@@ -1,0 +1,263 @@
+"""The sandbox bank's books: accounts, balances, authorisations, and the first answer to every idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ivr.speech.pan import LONGEST, SHORTEST, brand, luhn_valid
+
+DEFAULT_BALANCE_MINOR = 1_000_000
+AUTHORISATION_LIFE = timedelta(days=7)
+DECLINES = {
+    "400001": "insufficient_funds",
+    "400002": "expired",
+    "400003": "blocked",
+    "400004": "unavailable",
+}
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS accounts (
+    token TEXT PRIMARY KEY, pan_hash BLOB NOT NULL UNIQUE, name TEXT NOT NULL,
+    brand TEXT NOT NULL, last4 TEXT NOT NULL, decline TEXT, opening_minor INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS authorisations (
+    id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, token TEXT NOT NULL REFERENCES accounts,
+    amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('authorised', 'declined', 'captured', 'voided')),
+    decline TEXT, expires_at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS captures (
+    id INTEGER PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
+    token TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, request_hash TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL);
+"""
+
+Row = dict[str, Any]
+
+
+class BookError(Exception):
+    """A request that the bank refuses, with the HTTP status and the code of its answer."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class Books:
+    """One SQLite file in ``folder``. Every method is one transaction, and all of them stand in one queue."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "bank.sqlite3"
+        with closing(self._connect()) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+        self._hash_key = _hash_key(folder / "pan.key")
+
+    def open_account(self, pan: str, name: str = "", balance_minor: int = DEFAULT_BALANCE_MINOR) -> Row:
+        """The account of a card; made if there is none yet. The balance counts in each currency by itself."""
+        if not (pan.isascii() and pan.isdigit() and SHORTEST <= len(pan) <= LONGEST and luhn_valid(pan)):
+            raise BookError(
+                422, "invalid_card", "no valid card number: 12 to 19 digits with a Luhn check digit"
+            )
+        pan_hash = hmac.digest(self._hash_key, pan.encode(), hashlib.sha256)
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pan_hash) DO NOTHING",
+                (
+                    f"tok_{secrets.token_hex(12)}",
+                    pan_hash,
+                    name,
+                    brand(pan) or "other",
+                    pan[-4:],
+                    DECLINES.get(pan[:6]),
+                    balance_minor,
+                ),
+            )
+            account = _one(db, "SELECT token, brand, last4 FROM accounts WHERE pan_hash = ?", pan_hash)
+            assert account is not None
+            return account
+
+    def once(self, key: str, request: Row, command: Callable[[sqlite3.Connection], Row]) -> tuple[int, Row]:
+        """Run a command once for its key: status and answer, the first ones again when the key was used before.
+
+        Key, request and answer are stored in the command's transaction. The key with another request is a
+        BookError. A refusal is an answer like any other, and stays.
+        """
+        request_hash = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        with self._transaction() as db:
+            if first := _one(db, "SELECT request_hash, status, body FROM answers WHERE key = ?", key):
+                if first["request_hash"] != request_hash:
+                    raise BookError(
+                        422, "idempotency_mismatch", "this idempotency key came with another request"
+                    )
+                return first["status"], json.loads(first["body"])
+            try:
+                status, body = 200, command(db)
+            except BookError as error:
+                status, body = error.status, error_body(error)
+            db.execute(
+                "INSERT INTO answers VALUES (?, ?, ?, ?)", (key, request_hash, status, json.dumps(body))
+            )
+            return status, body
+
+    def look_up(self, key: str) -> Row:
+        """The authorisation sent under an idempotency key, as it stands now."""
+        with self._transaction() as db:
+            _expire(db)
+            if found := _one(db, "SELECT * FROM authorisations WHERE key = ?", key):
+                return public(found)
+        raise BookError(404, "not_found", "no authorisation came under this key")
+
+    def everything(self) -> Row:
+        """All accounts with their balances, all authorisations, all captures."""
+        with self._transaction() as db:
+            _expire(db)
+            accounts = _all(db, "SELECT token, name, brand, last4, decline, opening_minor FROM accounts")
+            for account in accounts:
+                account["balance_minor"] = {
+                    row["currency"]: account["opening_minor"] - row["spent"]
+                    for row in _all(
+                        db,
+                        "SELECT currency, sum(amount_minor) AS spent FROM captures WHERE token = ? GROUP BY currency",
+                        account["token"],
+                    )
+                }
+            authorisations = [public(row) for row in _all(db, "SELECT * FROM authorisations ORDER BY rowid")]
+            return {
+                "accounts": accounts,
+                "authorisations": authorisations,
+                "captures": _all(db, "SELECT * FROM captures ORDER BY id"),
+            }
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with closing(self._connect()) as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+
+def authorise(
+    db: sqlite3.Connection,
+    *,
+    key: str,
+    token: str,
+    amount_minor: int,
+    currency: str,
+    reference: str,
+    decline: str | None = None,
+) -> Row:
+    """Hold an amount, or decline: for ``decline`` if given, else by the card and its balance."""
+    _expire(db)
+    account = _one(db, "SELECT decline, opening_minor FROM accounts WHERE token = ?", token)
+    if account is None:
+        raise BookError(404, "not_found", "no account has this token")
+    spent = db.execute(
+        "SELECT coalesce(sum(amount_minor), 0) FROM authorisations"
+        " WHERE token = ? AND currency = ? AND status IN ('authorised', 'captured')",
+        (token, currency),
+    ).fetchone()[0]
+    decline = decline or account["decline"]
+    if decline is None and spent + amount_minor > account["opening_minor"]:
+        decline = "insufficient_funds"
+    row = {
+        "id": f"auth_{secrets.token_hex(12)}",
+        "key": key,
+        "token": token,
+        "amount_minor": amount_minor,
+        "currency": currency,
+        "reference": reference,
+        "status": "declined" if decline else "authorised",
+        "decline": decline,
+        "expires_at": (datetime.now(UTC) + AUTHORISATION_LIFE).isoformat(),
+    }
+    db.execute(
+        "INSERT INTO authorisations VALUES (:id, :key, :token, :amount_minor, :currency, :reference, :status,"
+        " :decline, :expires_at)",
+        row,
+    )
+    return public(row)
+
+
+def capture(db: sqlite3.Connection, authorisation_id: str) -> Row:
+    """Debit what is held. What was captured or voided before stays so, and is answered as it stands."""
+    row = _authorisation(db, authorisation_id)
+    if row["status"] == "authorised":
+        db.execute("UPDATE authorisations SET status = 'captured' WHERE id = ?", (authorisation_id,))
+        db.execute(
+            "INSERT INTO captures (authorisation, token, amount_minor, currency, reference)"
+            " VALUES (:id, :token, :amount_minor, :currency, :reference)",
+            row,
+        )
+    return public(_authorisation(db, authorisation_id))
+
+
+def void(db: sqlite3.Connection, authorisation_id: str) -> Row:
+    """Give back what is held; what was captured before stays captured."""
+    if _authorisation(db, authorisation_id)["status"] == "authorised":
+        db.execute("UPDATE authorisations SET status = 'voided' WHERE id = ?", (authorisation_id,))
+    return public(_authorisation(db, authorisation_id))
+
+
+def public(authorisation: Row) -> Row:
+    """What the bank shows of an authorisation."""
+    return {name: value for name, value in authorisation.items() if name != "key"}
+
+
+def error_body(error: BookError) -> Row:
+    """The JSON of a refusal."""
+    return {"error": {"code": error.code, "message": str(error)}}
+
+
+def _authorisation(db: sqlite3.Connection, authorisation_id: str) -> Row:
+    _expire(db)
+    row = _one(db, "SELECT * FROM authorisations WHERE id = ?", authorisation_id)
+    if row is None:
+        raise BookError(404, "not_found", "no such authorisation")
+    return row
+
+
+def _expire(db: sqlite3.Connection) -> None:
+    db.execute(
+        "UPDATE authorisations SET status = 'voided' WHERE status = 'authorised' AND expires_at <= ?",
+        (datetime.now(UTC).isoformat(),),
+    )
+
+
+def _one(db: sqlite3.Connection, query: str, *values: object) -> Row | None:
+    row = db.execute(query, values).fetchone()
+    return dict(row) if row else None
+
+
+def _all(db: sqlite3.Connection, query: str, *values: object) -> list[Row]:
+    return [dict(row) for row in db.execute(query, values)]
+
+
+def _hash_key(path: Path) -> bytes:
+    """The key of the card hashes: made on first use, readable by its owner only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key := secrets.token_bytes(32))
+    return key

@@ -1,0 +1,198 @@
+"""Starting payments, moving them, and what a move brings with it. Every change of a payment passes here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ivr.customers.cards import authorised_cards
+from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
+from ivr.customers.notices import notify
+from ivr.log import scrub_value
+from ivr.payments import jobs
+from ivr.payments.models import Payment, PaymentEvent
+from ivr.payments.receipts import new_receipt_number
+from ivr.payments.states import FAILED, Event, State, move
+
+DEBIT_JOB = "payment.debit"
+
+
+class PaymentError(Exception):
+    """A payment cannot be started. Nothing was changed."""
+
+
+class BillNotOpen(PaymentError):
+    """The bill is unknown, another customer's, paid, cancelled, or has a payment under way."""
+
+
+class CardNotAuthorised(PaymentError):
+    """The card is unknown, another customer's, expired or revoked."""
+
+
+class AmountAboveLimit(PaymentError):
+    """The bill is above what this call, or this card, may pay."""
+
+
+class WrongBank(PaymentError):
+    """A test customer at a real bank, or a real customer at the sandbox."""
+
+
+class TooLate(PaymentError):
+    """The payment was confirmed so long ago that the caller no longer expects it."""
+
+
+class IdempotencyConflict(PaymentError):
+    """The idempotency key was used before for something else."""
+
+
+def payment_by_key(session: Session, idempotency_key: str) -> Payment | None:
+    """The payment started under this key."""
+    return session.scalar(select(Payment).where(Payment.idempotency_key == idempotency_key))
+
+
+def start_payment(
+    session: Session,
+    *,
+    bill_id: str,
+    customer_id: str,
+    card_id: str,
+    idempotency_key: str,
+    call_sid: str,
+    evidence: Mapping[str, Any],
+    now: datetime,
+    limit_minor: int | None = None,
+    bank: str = "sandbox",
+) -> Payment:
+    """Record that the caller confirmed, and queue the debit, in the caller's transaction.
+
+    The same key gives the payment started first. ``evidence`` names the factors of the call, nothing secret.
+    ``limit_minor`` is what this call may pay at most, in the bill's currency. Raises PaymentError's kinds.
+    """
+    # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
+    bill = session.get(Bill, bill_id, with_for_update=True)
+    if earlier := payment_by_key(session, idempotency_key):
+        if (earlier.bill_id, earlier.customer_id, earlier.card_id) != (bill_id, customer_id, card_id):
+            raise IdempotencyConflict("this idempotency key belongs to another payment")
+        return earlier
+    if (
+        bill is None
+        or bill.customer_id != customer_id
+        or bill.status != BillStatus.OPEN
+        or _live(session, bill_id)
+    ):
+        raise BillNotOpen(f"bill {bill_id} is not open")
+    card = check_card(session, card_id, customer_id, now)
+    check_bank(session, customer_id, bank == "sandbox")
+    for limit in (limit_minor, card.limit_minor):
+        if limit is not None and bill.amount_minor > limit:
+            raise AmountAboveLimit(f"bill {bill_id} is above the limit of {limit} minor units")
+    if scrub_value(evidence) != evidence:
+        raise ValueError("the evidence holds what looks like a card number")
+
+    payment = Payment(
+        id=new_id(),
+        bill_id=bill_id,
+        customer_id=customer_id,
+        card_id=card_id,
+        amount_minor=bill.amount_minor,
+        currency=bill.currency,
+        state=State.CREATED,
+        idempotency_key=idempotency_key,
+        bank=bank,
+        bank_idempotency_key=new_id() + new_id(),
+        capture_key=new_id() + new_id(),
+        void_key=new_id() + new_id(),
+        call_sid=call_sid,
+        evidence=dict(evidence),
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(payment)
+    session.flush()
+    _record(session, payment, None, who=f"call:{call_sid}", why="confirmed by the caller")
+    jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}", now)
+    return payment
+
+
+def apply(
+    session: Session,
+    payment: Payment,
+    event: Event,
+    *,
+    who: str,
+    why: str,
+    now: datetime,
+    bank_reference: str | None = None,
+    decline_reason: str | None = None,
+) -> None:
+    """Move a payment (its row locked by the caller), write its history, and settle its bill when it is final.
+
+    Raises IllegalMove.
+    """
+    before, payment.state = payment.state, move(payment.state, event)
+    payment.updated_at = now
+    payment.bank_reference = bank_reference or payment.bank_reference
+    payment.decline_reason = decline_reason or payment.decline_reason
+    _record(session, payment, before, who=who, why=why)
+    if payment.state is State.PAID:
+        _settle(session, payment, now)
+    elif payment.state in FAILED:
+        _tell(session, payment, "payment.refused", now)
+
+
+def check_card(session: Session, card_id: str, customer_id: str, now: datetime) -> Card:
+    """The card, if this customer may pay with it now. Raises CardNotAuthorised."""
+    for card in authorised_cards(session, customer_id, now.date()):
+        if card.id == card_id:
+            return card
+    raise CardNotAuthorised(f"card {card_id} is not authorised")
+
+
+def check_bank(session: Session, customer_id: str, test_only: bool) -> None:
+    """Play money for test customers only, and real money never for them. Raises WrongBank."""
+    customer = session.get_one(Customer, customer_id)
+    if customer.test != test_only:
+        raise WrongBank(
+            "a test bank debits test customers only" if test_only else "a test customer has no real card"
+        )
+
+
+def _live(session: Session, bill_id: str) -> bool:
+    query = select(Payment.id).where(Payment.bill_id == bill_id, Payment.state.not_in(FAILED))
+    return session.scalar(query) is not None
+
+
+def _settle(session: Session, payment: Payment, now: datetime) -> None:
+    session.get_one(Bill, payment.bill_id, with_for_update=True).status = BillStatus.PAID
+    payment.receipt_number = new_receipt_number(session)
+    _tell(session, payment, "payment.made", now)
+
+
+def _tell(session: Session, payment: Payment, template: str, now: datetime) -> None:
+    card, bill = session.get_one(Card, payment.card_id), session.get_one(Bill, payment.bill_id)
+    values: dict[str, Any] = {
+        "merchant": bill.merchant,
+        "amount_minor": payment.amount_minor,
+        "currency": payment.currency,
+        "last4": card.last4,
+    }
+    if payment.receipt_number:
+        values["receipt"] = payment.receipt_number
+    notify(session, payment.customer_id, template, values, now)
+
+
+def _record(session: Session, payment: Payment, before: State | None, *, who: str, why: str) -> None:
+    session.add(
+        PaymentEvent(
+            payment_id=payment.id,
+            at=payment.updated_at,
+            from_state=before,
+            to_state=payment.state,
+            who=who,
+            why=why,
+        )
+    )

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from ivr import log
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "4242424242424242",
+        "4242 4242 4242 4242",
+        "4242-4242-4242-4242",
+        "4 2 4 2 4 2 4 2 4 2 4 2 4 2 4 2",
+        "four two four two four two four two",
+        "forty two forty two forty two forty two",
+        "four, two, double four, two",
+        "四二四二四二四二",
+        "四 二 四 二",
+    ],
+)
+def test_a_number_that_could_be_a_card_is_masked(secret: str) -> None:
+    assert log.scrub(f"heard {secret} today") == f"heard {log.MASK} today"
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    ["2026-11-23T12:00:00.123456Z", "one or two bills", "CA0f3e", "+14155550123", "took 0.123 s", "1234"],
+)
+def test_other_text_stays(harmless: str) -> None:
+    assert log.scrub(harmless) == harmless
+
+
+def test_values_are_masked_at_any_depth() -> None:
+    pan = "4242424242424242"
+    said = log.scrub_value(
+        {"a": [{"b": pan}, int(pan)], pan: b"audio", "score": 0.1234567890123456, "ok": True}
+    )
+    assert said == {
+        "a": [{"b": log.MASK}, log.MASK],
+        log.MASK: "<5 bytes>",
+        "score": 0.1234567890123456,
+        "ok": True,
+    }
+
+
+def test_lines_of_structlog_and_of_libraries_and_tracebacks_are_scrubbed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        log.configure()
+        structlog.get_logger("ours").info("heard", digits="4242 4242 4242 4242")
+        logging.getLogger("theirs").warning("heard %s", "4242424242424242")
+        try:
+            raise ValueError("bad card 4242424242424242")
+        except ValueError:
+            structlog.get_logger("ours").exception("failed")
+    finally:
+        root.handlers, root.level = handlers, level
+        structlog.reset_defaults()
+    written = capsys.readouterr().err
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert [line["logger"] for line in lines] == ["ours", "theirs", "ours"]
+    assert "4242" not in written
+    assert "ValueError: bad card [masked]" in lines[2]["exception"]

@@ -56,6 +56,8 @@ def frame_levels_db(speech: Pcm, sample_rate: int) -> NDArray[np.float64]:
     """Power of each 10 ms frame in dBFS, smoothed over three frames."""
     frame = sample_rate * FRAME_MS // 1000
     count = len(speech) // frame
+    if not count:
+        return np.zeros(0)
     power = (speech[: count * frame].reshape(count, frame).astype(np.float64) ** 2).mean(axis=1)
     return 10 * np.log10(np.convolve(power, np.ones(3) / 3, "same") + 1e-10)
 

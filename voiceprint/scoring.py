@@ -72,7 +72,7 @@ class QualityLimits:
     def objection(self, utterances: Sequence[Utterance]) -> str | None:
         """Why these recordings cannot be judged, or None."""
         speech_s = sum(u.net_speech_s for u in utterances)
-        if speech_s < self.least_speech_s:
+        if speech_s < max(self.least_speech_s, 0.01):
             return f"too short: {speech_s:.1f} s of speech, {self.least_speech_s:.1f} needed"
         snr_db = sum(u.snr_db * u.net_speech_s for u in utterances) / speech_s
         if snr_db < self.least_snr_db:

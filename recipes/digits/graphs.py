@@ -116,7 +116,19 @@ def loop() -> Hmm:
     return hmm([(0, 0, w) for w in WORDS])
 
 
-# Vosk's graphs, as OpenFst text. Transition ids: 2 * phone - 1 stays in the phone, 2 * phone enters it
+@dataclass(frozen=True)
+class Fst:
+    """A transducer that starts in state 0: arcs (source, target, input id, output id, cost), final states."""
+
+    arcs: list[tuple[int, int, int, int, float]]
+    final: set[int]
+
+    @property
+    def states(self) -> int:
+        return 1 + max(max(arc[:2]) for arc in self.arcs)
+
+
+# Vosk's graphs. Transition ids: 2 * phone - 1 stays in the phone, 2 * phone enters it
 # (Kaldi's "reordered" convention: the forward transition first, then the self loops).
 
 #: A runtime grammar is a bigram model made by Vosk in which every word of a list of n costs ln n + 3 ln 2.
@@ -132,14 +144,14 @@ def _enter(phone: Phone) -> int:
     return 2 * phone.id
 
 
-def lexicon_fst_text() -> str:
+def lexicon_fst() -> Fst:
     """HCLr.fst: word states with the extra costs of words, to be composed with Gr.fst or a runtime grammar."""
     start, any_word, known_word, after_unknown, silence = range(5)
     silent, direct = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
-    lines: list[str] = []
+    arcs: list[tuple[int, int, int, int, float]] = []
 
     def arc(source: int, target: int, transition_id: int = 0, word_id: int = 0, cost: float = 0.0) -> None:
-        lines.append(f"{source} {target} {transition_id} {word_id} {cost:.7g}")
+        arcs.append((source, target, transition_id, word_id, cost))
 
     for hub, words in ((start, any_word), (after_unknown, known_word)):
         arc(hub, words, cost=direct)
@@ -157,10 +169,10 @@ def lexicon_fst_text() -> str:
             arc(state, state, _stay(phone))
             source = state
         arc(source, after_unknown if word == UNKNOWN else start)
-    return "\n".join([*lines, f"{start} 0", f"{after_unknown} 0", f"{silence} 0"]) + "\n"
+    return Fst(arcs, {start, after_unknown, silence})
 
 
-def grammar_fst_text() -> str:
+def grammar_fst() -> Fst:
     """Gr.fst, used when no runtime grammar is given: every word at the cost it had in training."""
     cost = DIGIT_COST + GRAMMAR_OFFSET
-    return "".join(f"0 0 {i} {i} {cost:.7g}\n" for i in WORD_ID.values()) + "0 0\n"
+    return Fst([(0, 0, i, i, cost) for i in WORD_ID.values()], {0})

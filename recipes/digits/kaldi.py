@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-import kaldifst
 import numpy as np
 
 from .features import BINS, MFCC_CONF, SAMPLE_RATE
-from .graphs import grammar_fst_text, lexicon_fst_text
+from .graphs import Fst, grammar_fst, lexicon_fst
 from .lexicon import PHONES, WORD_ID, WORDS
 from .network import SUBSAMPLING, Affine
 
@@ -166,6 +165,26 @@ def final_mdl(layers: Sequence[Affine]) -> bytes:
     return w.out.getvalue()
 
 
+def openfst(fst: Fst, sort_by_output: bool) -> bytes:
+    """OpenFst's ``vector`` file with ``standard`` arcs, sorted by input or output label.
+
+    Written here because OpenFst's Python wheels and Vosk's library, each with OpenFst inside, crash in one process.
+    """
+    states: list[list[tuple[int, int, int, int, float]]] = [[] for _ in range(fst.states)]
+    for arc in fst.arcs:
+        states[arc[0]].append(arc)
+    expanded_mutable, sorted_by_input, sorted_by_output = 0x3, 0x10000000, 0x40000000  # property bits
+    properties = expanded_mutable | (sorted_by_output if sort_by_output else sorted_by_input)
+    out = [struct.pack("<i", 2125659606)]
+    out += [struct.pack("<i", len(name)) + name for name in (b"vector", b"standard")]
+    out.append(struct.pack("<iiQqqq", 2, 0, properties, 0, fst.states, len(fst.arcs)))
+    for state, arcs in enumerate(states):
+        out.append(struct.pack("<fq", 0.0 if state in fst.final else math.inf, len(arcs)))
+        for _, target, input_id, output_id, cost in sorted(arcs, key=lambda a: a[3 if sort_by_output else 2]):
+            out.append(struct.pack("<iifi", input_id, output_id, cost, target))
+    return b"".join(out)
+
+
 def write_model(folder: Path, layers: Sequence[Affine]) -> None:
     """Write the files that ``vosk.Model(folder)`` loads."""
     for name in ("am", "conf", "graph/phones"):
@@ -177,13 +196,8 @@ def write_model(folder: Path, layers: Sequence[Affine]) -> None:
     (graph / "words.txt").write_text("<eps> 0\n" + "".join(f"{w} {i}\n" for w, i in WORD_ID.items()))
     (graph / "phones/word_boundary.int").write_text("".join(f"{p.id} {p.boundary}\n" for p in PHONES))
     (graph / "disambig_tid.int").write_text("")  # must exist; ours has none
-    for name, text, order in (
-        ("HCLr.fst", lexicon_fst_text(), "olabel"),
-        ("Gr.fst", grammar_fst_text(), "ilabel"),
-    ):
-        fst = kaldifst.compile(text)
-        kaldifst.arcsort(fst, sort_type=order)
-        fst.write(str(graph / name))
+    (graph / "HCLr.fst").write_bytes(openfst(lexicon_fst(), sort_by_output=True))
+    (graph / "Gr.fst").write_bytes(openfst(grammar_fst(), sort_by_output=False))
 
 
 def write_manifest(folder: Path, model_id: str, training: dict[str, object]) -> None:

@@ -1,0 +1,225 @@
+"""How well the shipped digit model hears people whom no training has heard: ``python -m bench.digits --speech DIR``.
+
+Reads ``models/digits`` with Vosk as the service does, and pocketsphinx beside it on a part. Prints rates with
+95 % intervals by bootstrap over speakers, then a line ``PASS|MISS name value target n`` for each target.
+Writes ``bench/results/digits.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import vosk
+from scipy.signal import resample_poly
+
+from recipes.digits.clips import Clip, find_speech
+from recipes.digits.evaluate import GRAMMAR, VALUE, Spoken, digits_of, edit_distance, hear, join, mu_law
+from recipes.heldout import rows
+
+SAMPLE_RATE = 8000
+SEED = 11
+RESULTS = Path(__file__).with_name("results") / "digits.json"
+#: Test, condition, measure, target: the figures that the service's design counts on.
+TARGETS = (
+    ("fsdd_16", "clean", "digit_error_rate", 0.03),
+    ("fsdd_16", "15 dB", "digit_error_rate", 0.05),
+    ("commands_16", "clean", "digit_error_rate", 0.05),
+    ("commands_single", "clean", "digit_error_rate", 0.04),
+    ("phone_numbers", "clean", "digit_error_rate", 0.10),
+    ("fsdd_16", "clean", "real_time_factor", 0.03),
+)
+PSEUDO_JSGF = "#JSGF V1.0;\ngrammar digits;\npublic <digits> = ( {} )+ ;\n"
+
+
+@dataclass(frozen=True)
+class Heard:
+    speaker: str
+    digits: int
+    errors: int
+
+
+# --- test sets
+
+
+def _held_out(speech: Path, folder: str) -> dict[str, list[tuple[str, Clip]]]:
+    """Held-out clips of a folder by speaker: text and recording."""
+    clips: dict[str, list[tuple[str, Clip]]] = defaultdict(list)
+    for row in rows(speech, folder):
+        if row["held_out"]:
+            clips[row["speaker"]].append((row["text"], find_speech(sf.read(row["file"], dtype="float32")[0])))
+    return clips
+
+
+def _joined(clips: dict[str, list[tuple[str, Clip]]], per_speaker: int, seed: int) -> list[Spoken]:
+    rng = np.random.default_rng(seed)
+    spoken = []
+    for speaker in sorted(clips):
+        for _ in range(per_speaker):
+            samples, digits = join(clips[speaker], 16, rng)
+            spoken.append(Spoken((samples * 32767).astype(np.int16), digits, speaker))
+    return spoken
+
+
+def _whole(clips: dict[str, list[tuple[str, Clip]]]) -> list[Spoken]:
+    """Recordings as they are, half of full scale, with 0.3 s of near silence around."""
+    rng = np.random.default_rng(SEED)
+    spoken = []
+    for speaker, said in clips.items():
+        for text, clip in said:
+            samples = np.pad(0.5 * clip.samples, 2400) + rng.standard_normal(len(clip.samples) + 4800) * 1e-4
+            digits = text if text.isdigit() else VALUE[text]
+            spoken.append(Spoken((samples * 32767).astype(np.int16), digits, speaker))
+    return spoken
+
+
+def test_sets(speech: Path) -> dict[str, list[Spoken]]:
+    """Every utterance that is measured, before channel and noise."""
+    commands = _held_out(speech, "speech_commands_digits")
+    many_digits = {s: c for s, c in commands.items() if len({w for w, _ in c}) >= 5}
+    numbers = {s: [c for c in said if c[0].isdigit()] for s, said in _held_out(speech, "phone_numbers").items()}
+    return {
+        "fsdd_16": _joined(_held_out(speech, "fsdd"), 40, SEED),
+        "commands_16": _joined(many_digits, 2, SEED + 1),
+        "commands_single": _whole(commands),
+        "phone_numbers": _whole({s: c for s, c in numbers.items() if c}),
+        "digit_strings_mx": _whole(_held_out(speech, "digit_strings_mx")),
+    }
+
+
+def through(spoken: Spoken, snr_db: float | None, rng: np.random.Generator) -> Spoken:
+    """Mu-law, after pink noise at ``snr_db`` below the RMS of the speech (None: none)."""
+    samples = spoken.samples / 32768
+    if snr_db is not None:
+        spectrum = np.fft.rfft(rng.standard_normal(len(samples)))
+        noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 20.0), len(samples))
+        active = samples[np.abs(samples) > 0.01]
+        level = np.sqrt((active**2).mean()) if len(active) else 0.1
+        samples = samples + noise / noise.std() * level * 10 ** (-snr_db / 20)
+    return Spoken(mu_law(samples), spoken.digits, spoken.speaker)
+
+
+# --- recognisers
+
+
+def ours(folder: Path) -> Callable[[np.ndarray], str]:
+    model = vosk.Model(str(folder))
+    return lambda samples: digits_of(hear(model, samples, GRAMMAR))
+
+
+def pocketsphinx_digits() -> Callable[[np.ndarray], str]:
+    """CMU's US English model with a loop of the same digit words, on the same audio at its 16 kHz."""
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=16000, lm=None, bestpath=False, loglevel="FATAL")
+    decoder.add_jsgf_string("digits", PSEUDO_JSGF.format(" | ".join(VALUE)))
+    decoder.activate_search("digits")
+
+    def listen(samples: np.ndarray) -> str:
+        decoder.start_utt()
+        wide = np.clip(resample_poly(samples.astype(float), 2, 1), -32768, 32767).astype(np.int16)
+        decoder.process_raw(wide.tobytes(), full_utt=True)
+        decoder.end_utt()
+        hypothesis = decoder.hyp()
+        return digits_of(hypothesis.hypstr) if hypothesis else ""
+
+    return listen
+
+
+# --- figures
+
+
+def interval(heard: Sequence[Heard], rate: Callable[[Iterable[Heard]], float]) -> tuple[float, float]:
+    """95 % interval of ``rate`` by drawing speakers with replacement."""
+    by_speaker: dict[str, list[Heard]] = defaultdict(list)
+    for h in heard:
+        by_speaker[h.speaker].append(h)
+    groups = list(by_speaker.values())
+    rng = np.random.default_rng(SEED)
+    draws = [rate([h for i in rng.integers(len(groups), size=len(groups)) for h in groups[i]]) for _ in range(1000)]
+    return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
+
+
+def digit_error_rate(heard: Iterable[Heard]) -> float:
+    heard = list(heard)
+    return sum(h.errors for h in heard) / sum(h.digits for h in heard)
+
+
+def exact_rate(heard: Iterable[Heard]) -> float:
+    heard = list(heard)
+    return sum(h.errors == 0 for h in heard) / len(heard)
+
+
+def measure(listen: Callable[[np.ndarray], str], spoken: Sequence[Spoken]) -> dict[str, object]:
+    """Rates, intervals and real-time factor (processor time over audio time) of one recogniser on one test."""
+    started = time.process_time()
+    heard = [Heard(s.speaker, len(s.digits), edit_distance(s.digits, listen(s.samples))) for s in spoken]
+    used_s = time.process_time() - started
+    return {
+        "speakers": len({s.speaker for s in spoken}),
+        "strings": len(spoken),
+        "digits": sum(h.digits for h in heard),
+        "digit_error_rate": digit_error_rate(heard),
+        "digit_error_interval": interval(heard, digit_error_rate),
+        "exact": exact_rate(heard),
+        "exact_interval": interval(heard, exact_rate),
+        "real_time_factor": used_s / sum(len(s.samples) / SAMPLE_RATE for s in spoken),
+        "by_speaker": {
+            s: round(digit_error_rate(h for h in heard if h.speaker == s), 4) for s in sorted({h.speaker for h in heard})
+        }
+        if len({h.speaker for h in heard}) <= 12
+        else {},
+    }
+
+
+def line(name: str, figures: dict[str, object]) -> str:
+    low, high = figures["digit_error_interval"]  # type: ignore[misc]
+    exact_low, exact_high = figures["exact_interval"]  # type: ignore[misc]
+    return (
+        f"{name:44s} DER {figures['digit_error_rate']:6.2%} ({low:.2%} ... {high:.2%})  exact {figures['exact']:6.1%} "
+        f"({exact_low:.1%} ... {exact_high:.1%})  {figures['speakers']} speakers, {figures['strings']} strings, "
+        f"RTF {figures['real_time_factor']:.4f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.digits", description=__doc__)
+    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=Path("models/digits"))
+    parser.add_argument("--peer-strings", type=int, default=60, help="strings of a test that pocketsphinx hears")
+    args = parser.parse_args()
+    vosk.SetLogLevel(-1)
+    tests = test_sets(args.speech)
+    listen, peer = ours(args.model), pocketsphinx_digits()
+    results: dict[str, dict[str, dict[str, object]]] = defaultdict(dict)
+    for name, spoken in tests.items():
+        for condition, snr_db in (("clean", None), ("15 dB", 15.0), ("5 dB", 5.0)):
+            rng = np.random.default_rng(SEED)
+            arrived = [through(s, snr_db, rng) for s in spoken]
+            results[name][condition] = measure(listen, arrived)
+            print(line(f"{name}, {condition}", results[name][condition]), flush=True)
+            if condition == "clean" and args.peer_strings:
+                part = arrived[:: max(1, len(arrived) // args.peer_strings)]
+                results[name]["clean, pocketsphinx, part"] = measure(peer, part)
+                results[name]["clean, part"] = measure(listen, part)
+                for of, key in (("pocketsphinx", "clean, pocketsphinx, part"), ("ours on the same", "clean, part")):
+                    print(line(f"  {of}", results[name][key]), flush=True)
+    manifest = json.loads((args.model / "manifest.json").read_text())
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"model": manifest["id"], "sha256": manifest["sha256"], "tests": results}, indent=1) + "\n")
+    for name, condition, figure, target in TARGETS:
+        figures = results[name][condition]
+        value = float(figures[figure])  # type: ignore[arg-type]
+        verdict = "PASS" if value <= target else "MISS"
+        print(f"{verdict} {name}/{condition}/{figure} {value:.4f} {target} {figures['strings']}")
+
+
+if __name__ == "__main__":
+    main()

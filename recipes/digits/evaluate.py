@@ -1,0 +1,106 @@
+"""Digit error rate of a model directory, heard by Vosk itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import vosk
+
+from .augment import SAMPLE_RATE
+from .clips import Clip, Corpus
+from .lexicon import DIGITS, UNKNOWN
+
+VALUE = {word: str(i) for i, word in enumerate(DIGITS)} | {"oh": "0"}
+GRAMMAR = json.dumps([*VALUE, "double", "triple", UNKNOWN])
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A test utterance: int16 samples at 8 kHz, its digits, and whose it is."""
+
+    samples: np.ndarray
+    digits: str
+    speaker: str
+
+
+def mu_law(samples: np.ndarray) -> np.ndarray:
+    """Float samples (+-1) through 8-bit mu-law and back, as int16."""
+    mu = 255.0
+    compressed = np.sign(samples) * np.log1p(mu * np.abs(np.clip(samples, -1, 1))) / np.log1p(mu)
+    steps = np.round(compressed * 127) / 127
+    return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(mu)) / mu * 32767).astype(np.int16)
+
+
+def join(words: Sequence[tuple[str, Clip]], length: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """A string of ``length`` random digits from clips: overlaps and natural gaps, a pause after each four.
+
+    Returns float samples (peak 0.5) with half a second of near silence around, and the digits.
+    """
+    by_word = {w: [c for v, c in words if v == w] for w in {w for w, _ in words}}
+    names = sorted(by_word)
+    pieces, digits = [], ""
+    at = 0
+    for i in range(length):
+        word = names[rng.integers(len(names))]
+        clip = by_word[word][rng.integers(len(by_word[word]))]
+        piece = clip.cut(80, 120) / (np.abs(clip.samples).max() + 1e-9) * rng.uniform(0.7, 1.0)
+        pieces.append((at, piece))
+        gap = rng.uniform(-0.03, 0.15) + (rng.uniform(0.05, 0.4) if i % 4 == 3 else 0)
+        at += len(piece) + int(gap * SAMPLE_RATE)
+        digits += VALUE[word]
+    margin = SAMPLE_RATE // 2
+    out = rng.standard_normal(2 * margin + max(a + len(p) for a, p in pieces)).astype(np.float32) * 1e-4
+    for start, piece in pieces:
+        out[margin + start : margin + start + len(piece)] += 0.5 * piece
+    return out, digits
+
+
+def development_set(corpus: Corpus, count: int = 48, seed: int = 3) -> list[Spoken]:
+    """Joined 16-digit strings of development speakers (three a string: few have all digits) and their fluent ones."""
+    rng = np.random.default_rng(seed)
+    speakers = sorted(corpus.digits)
+    spoken = []
+    while len(spoken) < count:
+        cast = [speakers[i] for i in rng.integers(len(speakers), size=3)]
+        samples, digits = join([c for s in cast for c in corpus.digits[s]], 16, rng)
+        spoken.append(Spoken(mu_law(samples), digits, "+".join(cast)))
+    fluent = [Spoken(mu_law(c.cut(1600, 1600) * 0.5), d, "fluent") for d, c in corpus.numbers]
+    return spoken + fluent
+
+
+def edit_distance(reference: str, heard: str) -> int:
+    """Substitutions, deletions and insertions."""
+    row = list(range(len(heard) + 1))
+    for i, expected in enumerate(reference, start=1):
+        diagonal, row[0] = row[0], i
+        for j, got in enumerate(heard, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (expected != got))
+    return row[-1]
+
+
+def digits_of(text: str) -> str:
+    """Digits of a transcript; double and triple repeat the next digit, other words are dropped."""
+    out, times = "", 1
+    for word in text.split():
+        if word in VALUE:
+            out, times = out + VALUE[word] * times, 1
+        else:
+            times = {"double": 2, "triple": 3}.get(word, 1)
+    return out
+
+
+def hear(model: vosk.Model, samples: np.ndarray, grammar: str = GRAMMAR) -> str:
+    """The text that Vosk hears in int16 samples at 8 kHz."""
+    recognizer = vosk.KaldiRecognizer(model, SAMPLE_RATE, grammar)
+    recognizer.AcceptWaveform(samples.tobytes())
+    return str(json.loads(recognizer.FinalResult())["text"])
+
+
+def digit_errors(folder: Path, spoken: Sequence[Spoken]) -> list[int]:
+    """Digit errors of each utterance."""
+    model = vosk.Model(str(folder))
+    return [edit_distance(s.digits, digits_of(hear(model, s.samples))) for s in spoken]

@@ -1,0 +1,185 @@
+"""Training examples: strings of words joined from clips, fluent strings, synthetic speech, garbage, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import augment
+from .clips import SAMPLE_RATE, Clip, Corpus
+from .graphs import WordArc, number_arcs, utterance_arcs
+from .lexicon import UNKNOWN
+from .synthetic import Utterance
+
+WINDOW_S = 6.4
+_WINDOW = int(WINDOW_S * SAMPLE_RATE)
+
+
+@dataclass
+class Example:
+    """``samples`` (WINDOW_S) in the range of int16; what was said; where words lie, if it is known (samples)."""
+
+    samples: np.ndarray
+    arcs: list[WordArc]
+    places: list[tuple[str, int, int]] | None
+
+
+@dataclass
+class _Manner:
+    """How one person speaks one string: the same throughout, with some variation a word."""
+
+    pitch: float
+    tempo: float
+    tight: bool
+    gap: tuple[float, float]  # of the pause after a word, seconds; negative overlaps
+    group: int  # a longer pause after so many words; 0: none
+
+
+def _manner(rng: np.random.Generator) -> _Manner:
+    # A third has no gaps at all: fluent speech, faster than isolated words are said.
+    style = rng.integers(3)
+    gap = ((-0.06, 0.03), (-0.02, 0.12), (0.0, 0.4))[style]
+    tempo = (rng.uniform(1.0, 1.7), rng.uniform(0.85, 1.5), rng.uniform(0.7, 1.3))[style]
+    if rng.random() < 0.35:
+        tempo = 1.0
+    return _Manner(rng.uniform(0.84, 1.2), tempo, bool(rng.random() < 0.6), gap, int(rng.choice([0, 0, 3, 4, 4, 5])))
+
+
+class Mixer:
+    """Draws examples at random from a corpus and synthetic speech."""
+
+    def __init__(self, corpus: Corpus, synthetic: Sequence[Utterance], rng: np.random.Generator) -> None:
+        self._corpus = corpus
+        self._rng = rng
+        self._speakers = [clips for clips in corpus.digits.values() if clips]
+        self._synthetic = list(synthetic)
+        self._single = [(w, x) for x, w in synthetic if len(w) == 1 or w == ["start", "again"]]
+        self._noise = augment.NoiseBank(corpus.noises, corpus.sentences, rng)
+
+    def example(self, placed: bool = False) -> Example:
+        """One example; ``placed``: of the kind whose word places are known."""
+        draw = 0.0 if placed else self._rng.random()
+        if draw < 0.62:
+            clean, words, joined = self._joined(others=not placed)
+            arcs, places = utterance_arcs(words), joined if placed else None
+        elif draw < 0.78:
+            clean, words = self._spoken_by_machine()
+            arcs, places = utterance_arcs(words), None
+        elif draw < 0.92:
+            clean, digits = self._fluent()
+            arcs, places = number_arcs(digits), None
+        elif draw < 0.97:
+            clean, arcs, places = self._sentence(), utterance_arcs([UNKNOWN]), None
+        else:
+            clean, arcs, places = np.zeros(_WINDOW, np.float32), utterance_arcs([]), None
+        return Example(self._telephone(clean), arcs, places)
+
+    # --- what is said
+
+    def _cast(self) -> list[tuple[str, Clip]]:
+        """Digit clips of a few speakers; most speakers have only a few digits."""
+        speakers = self._rng.integers(len(self._speakers), size=self._rng.choice([1, 2, 3, 6]))
+        return [clip for s in speakers for clip in self._speakers[s]]
+
+    def _word(self, cast: list[tuple[str, Clip]], before: str, repeats: bool) -> tuple[str, Clip]:
+        same = [c for c in cast if c[0] == before]
+        if repeats and same and self._rng.random() < 0.5:
+            return same[self._rng.integers(len(same))]
+        wanted = cast[self._rng.integers(len(cast))]
+        return wanted
+
+    def _other(self) -> tuple[str, np.ndarray]:
+        """A word that is no real digit: yes or no, a word we do not know, a synthetic word."""
+        draw = self._rng.random()
+        if draw < 0.35:
+            word, clip = self._corpus.words[self._rng.integers(len(self._corpus.words))]
+            return word, clip.cut(160, 160)
+        if draw < 0.65:
+            return UNKNOWN, self._corpus.unknown[self._rng.integers(len(self._corpus.unknown))].cut(160, 160)
+        labels, samples = self._single[self._rng.integers(len(self._single))]
+        return " ".join(labels), samples
+
+    def _joined(self, others: bool) -> tuple[np.ndarray, list[str], list[tuple[str, int, int]]]:
+        rng, manner, cast = self._rng, _manner(self._rng), self._cast()
+        repeats, others = rng.random() < 0.35, others and rng.random() < 0.3
+        out = np.zeros(_WINDOW, np.float32)
+        words: list[str] = []
+        places: list[tuple[str, int, int]] = []
+        at = int(rng.choice([rng.uniform(0, 0.02), rng.uniform(0, 0.3), rng.uniform(0, 1.2)]) * SAMPLE_RATE)
+        limit = _WINDOW - int(rng.choice([0, 0.3, 2.0]) * SAMPLE_RATE)
+        while True:
+            if others and rng.random() < 0.25:
+                word, piece = self._other()
+            else:
+                word, clip = self._word(cast, words[-1] if words else "", repeats)
+                piece = clip.cut(*(rng.integers(0, (120, 160)) if manner.tight else rng.integers(0, (480, 720))))
+            piece = augment.resample(piece, manner.pitch * rng.uniform(0.97, 1.03))
+            piece = augment.change_tempo(piece, manner.tempo * rng.uniform(0.92, 1.08)) * rng.uniform(0.5, 1.0)
+            if at + len(piece) > limit:
+                break
+            ramp = np.linspace(0, 1, 24, dtype=np.float32)
+            piece[:24] *= ramp
+            piece[-24:] *= ramp[::-1]
+            out[at : at + len(piece)] += piece
+            words += word.split()
+            places.append((word, at, at + len(piece)))
+            pause = rng.uniform(*manner.gap)
+            if manner.group and len(words) % manner.group == 0:
+                pause += rng.uniform(0.05, 0.8)
+            at = max(0, at + len(piece) + int(pause * SAMPLE_RATE))
+        return out, words, places
+
+    def _into_window(self, samples: np.ndarray, fastest: float) -> np.ndarray:
+        """Another voice and tempo, somewhere in the window; fast enough to fit."""
+        rng = self._rng
+        samples = augment.resample(samples, rng.uniform(0.88, 1.16))
+        needed = len(samples) / (_WINDOW - 800)
+        tempo = max(needed * 1.001, rng.uniform(0.8, fastest) if rng.random() < 0.7 else 1.0)
+        samples = augment.change_tempo(samples, tempo)[:_WINDOW]
+        out = np.zeros(_WINDOW, np.float32)
+        at = int(rng.uniform(0, _WINDOW - len(samples)))
+        out[at : at + len(samples)] = samples
+        return out
+
+    def _spoken_by_machine(self) -> tuple[np.ndarray, list[str]]:
+        samples, words = self._synthetic[self._rng.integers(len(self._synthetic))]
+        if len(samples) > 2 * _WINDOW:
+            return self._spoken_by_machine()
+        return self._into_window(samples, 1.4), words
+
+    def _fluent(self) -> tuple[np.ndarray, str]:
+        """One person's number, or short ones of one person with pauses between."""
+        digits, clip = self._corpus.numbers[self._rng.integers(len(self._corpus.numbers))]
+        margin = int(self._rng.integers(0, 800))
+        if clip.end - clip.start > 1.7 * _WINDOW:
+            return self._fluent()
+        return self._into_window(clip.cut(margin, margin), 1.6), digits
+
+    def _sentence(self) -> np.ndarray:
+        samples = self._corpus.sentences[self._rng.integers(len(self._corpus.sentences))]
+        length = min(len(samples), int(self._rng.uniform(1, WINDOW_S) * SAMPLE_RATE))
+        start = int(self._rng.integers(len(samples) - length + 1))
+        return self._into_window(samples[start : start + length], 1.2)
+
+    # --- how it arrives
+
+    def _telephone(self, clean: np.ndarray) -> np.ndarray:
+        rng = self._rng
+        speech = clean
+        if rng.random() < 0.25:
+            speech = augment.reverberate(speech, rng)
+        loudness = np.sqrt((speech**2).sum() / max(1, np.count_nonzero(np.abs(speech) > 1e-3)))
+        if rng.random() < 0.8:
+            snr_db = rng.uniform(5, 35)
+            level = loudness * 10 ** (-snr_db / 20) if loudness > 0 else 10 ** (-rng.uniform(1, 3))
+            speech = speech + self._noise.cut(_WINDOW) * np.float32(level)
+        if rng.random() < 0.5:
+            speech = augment.band_limit(speech, rng)
+        # From a whisper far from the microphone to clipping.
+        gain_db = rng.uniform(2, 12) if rng.random() < 0.08 else -rng.uniform(0, 40)
+        if loudness > 0:
+            speech = speech / (np.abs(speech).max() + 1e-9)
+        coded = augment.code(speech * np.float32(10 ** (gain_db / 20)), rng)
+        return np.round(coded * 32767).astype(np.float32)

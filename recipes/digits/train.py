@@ -1,0 +1,124 @@
+"""The training loop: a flat start by cross-entropy, then lattice-free MMI; bounded by time, resumable."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from . import features, graphs
+from .lexicon import PDFS
+from .lfmmi import HmmBatch, log_sum
+from .network import Network
+from .supply import Sample, Supply
+
+
+@dataclass(frozen=True)
+class Settings:
+    minutes: float
+    batch: int = 16
+    learning_rate: float = 2e-3
+    flat_start_steps: int = 300
+    checkpoint_every_s: float = 240
+    average: float = 0.998  # decay of the running average of weights, which is what ships
+
+
+def features_of(batch: list[Sample]) -> torch.Tensor:
+    """(B, T, 40) cepstra, each example through another channel and with bands missing."""
+    log_mels = torch.stack([torch.from_numpy(s.log_mel) for s in batch]).float()
+    count, _, bins = log_mels.shape
+    position = (torch.arange(bins) + 0.5) / bins * math.pi
+    waves = torch.stack([torch.cos(k * position) for k in range(1, 6)])
+    channel = torch.randn(count, len(waves)) * 0.35 @ waves + torch.rand(count, 1) * 3 - 1.5
+    log_mels += channel[:, None]
+    for example in log_mels:
+        for _ in range(int(torch.randint(0, 3, ()))):
+            width = int(torch.randint(1, 7, ()))
+            start = int(torch.randint(0, bins - width, ()))
+            example[:, start : start + width] = example[:, start : start + width].mean()
+    return features.cepstra(log_mels)
+
+
+class Trainer:
+    """State of a training: network, its running average, optimiser, and how much of the time is used."""
+
+    def __init__(self, settings: Settings, supply: Supply) -> None:
+        self.settings = settings
+        self._supply = supply
+        self.network = Network()
+        self._average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+        )
+        self._optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-3)
+        self._denominator = HmmBatch([graphs.loop()])
+        self.elapsed_s = 0.0
+        self.step = 0
+
+    def averaged(self) -> Network:
+        """The network to ship, now."""
+        return copy.deepcopy(self._average.module).eval()
+
+    def save(self, path: Path) -> None:
+        state = {
+            "network": self.network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "elapsed_s": self.elapsed_s,
+            "step": self.step,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    def resume(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.elapsed_s, self.step = state["elapsed_s"], state["step"]
+
+    def _learning_rate(self) -> float:
+        """Warm-up, a plateau for 40 % of the time, then a cosine to nearly nothing."""
+        done = min(1.0, self.elapsed_s / (60 * self.settings.minutes))
+        decay = 1.0 if done < 0.4 else 0.5 * (1 + math.cos(math.pi * (done - 0.4) / 0.6)) + 0.003
+        return self.settings.learning_rate * decay * min(1.0, (self.step + 1) / 100)
+
+    def _loss(self, scores: torch.Tensor, batch: list[Sample]) -> torch.Tensor:
+        if self.step < self.settings.flat_start_steps:
+            aligned = [i for i, s in enumerate(batch) if s.pdfs is not None]
+            targets = torch.stack([torch.from_numpy(batch[i].pdfs) for i in aligned])
+            return functional.cross_entropy(scores[aligned].reshape(-1, len(PDFS)), targets.flatten())
+        numerator = log_sum(scores, HmmBatch([s.numerator for s in batch]))
+        excess = log_sum(scores, self._denominator) - numerator
+        # An example that cannot be aligned (mislabelled, or too fast for its states) would drown the others.
+        kept = excess[excess < 400]
+        return kept.sum() / len(batch) / scores.shape[1] * 10 + 5e-4 * scores.square().mean()
+
+    def run_step(self) -> float:
+        """One update; returns the loss."""
+        started = time.monotonic()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.network.train()
+        batch = self._supply.next()
+        inputs = features_of(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = self.network(inputs)
+        loss = self._loss(scores.float(), batch)
+        self._optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        if torch.isfinite(norm):
+            self._optimizer.step()
+            self._average.update_parameters(self.network)
+        self.step += 1
+        self.elapsed_s += time.monotonic() - started
+        return float(loss.detach())
+
+    def finished(self) -> bool:
+        return self.elapsed_s >= 60 * self.settings.minutes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ivr.call.flow import Call, Event
@@ -9,6 +10,7 @@ from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.judging.identify import SPOKEN_CARD
 from ivr.customers import budget
 from ivr.customers.voiceprints import count_authenticated_call
+from ivr.speech.numbers import Hypothesis
 from voiceprint import Outcome, Utterance
 
 #: How many of the recogniser's readings may answer a challenge: 3 in 10,000 for someone who guesses.
@@ -23,12 +25,17 @@ def bill(desk: Desk, call: Call) -> Verdict:
     return desk.choose(call, number - 1, Event.CHOSEN)
 
 
+def was_said(digits: str, hypotheses: Sequence[Hypothesis]) -> bool:
+    """Whether the best few readings hold exactly these digits."""
+    return any(h.digits == digits for h in hypotheses[:CHALLENGE_READINGS])
+
+
 def challenge(desk: Desk, call: Call) -> Verdict:
     """The fresh digits, by the voice that said the card number: she is there, now, and agrees."""
     assert call.customer_id
     if desk.utterance is None:
         return Verdict(Event.AGAIN, call)  # keyed: a challenge is to be said
-    said = any(h.digits == call.digits for h in desk.heard.hypotheses[:CHALLENGE_READINGS])
+    said = was_said(call.digits, desk.heard.hypotheses)
     kept, print_ = desk.store.kept(call.sid, SPOKEN_CARD), desk.voiceprint(call.customer_id)
     if kept is None or print_ is None or not desk.heard.hypotheses:
         return Verdict(Event.AGAIN, call)

@@ -11,6 +11,7 @@ import click
 
 from ivr.settings import settings
 
+APP = "ivr.app:create_app()"
 THREADS = 64  # each call holds one while it speaks
 
 
@@ -32,7 +33,7 @@ def command(host: str, port: int, workers: int) -> None:
         f"--bind={host}:{port}",
         "--timeout=120",
         "--graceful-timeout=30",
-        "ivr.app:create_app()",
+        APP,
     ]
     web = subprocess.Popen([sys.executable, "-m", "gunicorn", *arguments])
     for signum in (signal.SIGTERM, signal.SIGINT):

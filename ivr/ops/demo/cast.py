@@ -1,0 +1,98 @@
+"""The customers of the demo: as an operator would add them, with recordings of text-to-speech voices."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import update
+
+from ivr.customers.bills import create_bill
+from ivr.customers.cards import add_card
+from ivr.customers.models import Bill, VoiceprintRow
+from ivr.customers.pins import set_pin
+from ivr.customers.register import add_customer
+from ivr.customers.voiceprints import CONSENT_TEXT_VERSION, record_consent, store_voiceprint
+from ivr.ops.demo.stage import Stage
+from ivr.payments.banks import connect
+from ivr.resources import shipped
+from ivr.speech.audio import read_audio
+from voiceprint import Encoder, Scorer, enrol
+
+ALICE, DORA, FRANK = "+14155550101", "+14155550104", "+14155550106"
+PIN = "482915"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A customer of the cast, as scenarios need to know her."""
+
+    customer_id: str
+    number: str
+
+
+def pans() -> dict[str, str]:
+    """The test card numbers of the fixtures by name."""
+    with open(shipped("fixtures/cards.toml"), "rb") as file:
+        cards: dict[str, str] = tomllib.load(file)["cards"]
+    return cards
+
+
+def member(
+    stage: Stage, phone: str, cards: list[str], now: datetime, *, voices: list[Path] | None = None, pin: str | None = None
+) -> Member:
+    """A test customer with these cards (names in ``fixtures/cards.toml``), perhaps a voiceprint and a PIN."""
+    numbers, bank = pans(), connect(stage.settings)
+    tokens = {name: bank.tokenise(numbers[name], now.year + 3, 12) for name in cards}
+    voiceprint = _voiceprint(stage, voices) if voices else None
+    with stage.database.transaction() as session:
+        customer = add_customer(session, phones=[phone], test=True, sms=[phone], now=now)
+        for name, token in tokens.items():
+            add_card(
+                session,
+                customer.id,
+                numbers[name],
+                exp_year=now.year + 3,
+                exp_month=12,
+                token=token.token,
+                authorised_by="the demo",
+                keyring=stage.keyring,
+                now=now,
+            )
+        if pin:
+            set_pin(session, customer.id, pin, stage.keyring, now)
+        if voiceprint:
+            model_id, sample_rate, blob = voiceprint
+            consent = record_consent(
+                session, customer.id, text_version=CONSENT_TEXT_VERSION, channel="the demo", now=now
+            )
+            store_voiceprint(
+                session, customer.id, blob, model_id, sample_rate, "telephone", consent.id, stage.keyring, now
+            )
+            settled = now - timedelta(days=4)
+            session.execute(
+                update(VoiceprintRow)
+                .where(VoiceprintRow.customer_id == customer.id)
+                .values(created_at=settled, provisional_until=settled + timedelta(hours=72))
+            )
+        return Member(customer.id, customer.number)
+
+
+def bill(stage: Stage, customer_id: str, amount_minor: int, merchant: str, now: datetime) -> Bill:
+    """Something that the customer owes."""
+    with stage.database.transaction() as session:
+        return create_bill(
+            session, customer_id, merchant=merchant, amount_minor=amount_minor, currency="USD", now=now
+        )
+
+
+_encoders: dict[Path, tuple[Encoder, Scorer]] = {}
+
+
+def _voiceprint(stage: Stage, recordings: list[Path]) -> tuple[str, int, bytes]:
+    folder = stage.settings.voice_model_dir
+    encoder, scorer = _encoders.setdefault(folder, (Encoder.load(folder), Scorer.load(folder)))
+    heard = [encoder.embed(read_audio(path)) for path in recordings]
+    return encoder.model_id, encoder.sample_rate, enrol(heard, scorer.enrolment_limits).to_bytes()

@@ -1,0 +1,78 @@
+"""Switches one protection off, to show that the scenes would notice.
+
+``python -m ivr.ops.demo.sabotage voice|digits|token|idempotency`` serves like ``ivr serve``, one protection less. It
+lives with the demo: the service itself has no such switch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Flask
+
+from ivr.settings import settings
+
+
+def voice() -> None:
+    """Everybody's voice matches."""
+    from voiceprint import Decision, Outcome, Scorer
+
+    def match(*_: object) -> Decision:
+        return Decision(Outcome.MATCH, 99.0, "sabotaged")
+
+    Scorer.score = match  # type: ignore[method-assign]
+    Scorer.same_speaker = match  # type: ignore[method-assign]
+
+
+def digits() -> None:
+    """Whatever number is said, it is the customer's first card; whatever answers a challenge, it is right."""
+    from ivr.call.judging import confirm, desk
+
+    def first_card(candidates: Sequence[str], customer_id: str, cards: Sequence[Any], keys: object) -> str | None:
+        return cards[0].card_id if candidates and cards else None
+
+    desk.which_card = first_card
+    confirm.was_said = lambda *_: True
+
+
+def token() -> None:
+    """A stream needs no token of ours."""
+    from ivr.call.session import CallStore
+
+    CallStore.open_stream = lambda *_: True  # type: ignore[method-assign,assignment]
+
+
+def idempotency() -> None:
+    """A repeated request is a new one."""
+    from ivr.call.session import CallStore
+
+    CallStore.answer = lambda *_: None  # type: ignore[method-assign,assignment]
+
+
+PROTECTIONS: dict[str, Callable[[], None]] = {
+    "voice": voice,
+    "digits": digits,
+    "token": token,
+    "idempotency": idempotency,
+}
+
+
+def create_app() -> Flask:
+    """The application without the protection that the environment names. For the sandbox bank only."""
+    from ivr.app import create_app as create
+
+    if settings().bank != "sandbox":
+        raise RuntimeError("protections are switched off for demonstrations at the sandbox bank only")
+    PROTECTIONS[os.environ["IVR_DEMO_BREAK"]]()
+    return create()
+
+
+if __name__ == "__main__":
+    from ivr.ops.commands import serve
+
+    os.environ["IVR_DEMO_BREAK"] = sys.argv.pop(1)
+    serve.APP = "ivr.ops.demo.sabotage:create_app()"
+    serve.command()

@@ -1,0 +1,162 @@
+"""A whole service on this machine for the length of a ``with``: sandbox bank, web workers, debiting worker.
+
+Everything is a process of its own, on a free port of 127.0.0.1, in a folder that goes when the stage does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from pydantic import SecretStr
+
+from ivr.keys import Keyring
+from ivr.settings import Settings
+from ivr.store import redis
+from ivr.store.db import Database
+
+READY_S = 90.0  # loading the speech models takes most of it on a slow machine
+STOP_S = 20.0
+
+
+class NotReady(Exception):
+    """A process of the stage did not come up; the message says where its log lies."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running service and how to reach all of it."""
+
+    settings: Settings
+    url: str
+    bank_url: str
+    database: Database
+    keyring: Keyring
+    logs: Path
+
+    def books(self) -> dict[str, list[dict[str, object]]]:
+        """The bank's own books: what really was debited."""
+        answer = requests.get(f"{self.bank_url}/_books", headers={"X-Api-Key": "sandbox"}, timeout=10)
+        books: dict[str, list[dict[str, object]]] = answer.json()
+        return books
+
+
+@contextmanager
+def stage(
+    *,
+    sabotage: str | None = None,
+    workers: int = 1,
+    extra: Mapping[str, str] | None = None,
+    keep: bool = False,
+) -> Iterator[Stage]:
+    """Start everything, and end it. ``extra`` are more environment settings, such as a PostgreSQL's URL.
+
+    ``sabotage`` names a protection to switch off (``ivr.ops.demo.sabotage``). ``keep`` leaves the folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ivr-"))
+    processes: list[subprocess.Popen[str]] = []
+    settings: Settings | None = None
+    try:
+        bank_url = _start_bank(folder, processes)
+        port = _free_port()
+        environment = {
+            "IVR_DATA_DIR": str(folder / "data"),
+            "IVR_ACCOUNT_SID": "AC" + secrets.token_hex(16),
+            "IVR_AUTH_TOKEN": secrets.token_hex(16),
+            "IVR_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "IVR_BANK_URL": bank_url,
+            "IVR_AGENT_NUMBER": "+15550100001",
+            **(extra or {}),
+        }
+        settings = settings_from(environment)
+        arguments = ["--port", str(port), "--workers", str(workers)]
+        module = ["ivr.ops.demo.sabotage", sabotage] if sabotage else ["ivr.ops.cli", "serve"]
+        _spawn([*module, *arguments], folder / "service.log", environment, processes)
+        _wait_until_healthy(f"http://127.0.0.1:{port}", processes[-1], folder / "service.log")
+        yield Stage(
+            settings,
+            f"http://127.0.0.1:{port}",
+            bank_url,
+            Database(settings.sqlalchemy_url()),
+            Keyring.load(settings),
+            folder,
+        )
+    finally:
+        for process in reversed(processes):
+            _end(process)
+        if settings and not settings.redis_url:
+            redis.stop(settings)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def settings_from(environment: Mapping[str, str]) -> Settings:
+    """The settings that a process with these ``IVR_...`` variables will have."""
+    values: dict[str, object] = {k.removeprefix("IVR_").lower(): v for k, v in environment.items()}
+    values["auth_token"] = SecretStr(environment["IVR_AUTH_TOKEN"])
+    return Settings(_env_file=None, **values)  # type: ignore[arg-type]
+
+
+def _start_bank(folder: Path, processes: list[subprocess.Popen[str]]) -> str:
+    log = folder / "bank.log"
+    bank = _spawn(["ivr.payments.sandbox", "--port", "0", "--data", str(folder / "bank")], log, {}, processes)
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and bank.poll() is None:
+        if ready := [line for line in log.read_text().splitlines() if "ready on" in line]:
+            return ready[0].split()[-1]
+        time.sleep(0.05)
+    raise NotReady(f"the sandbox bank did not start; see {log}")
+
+
+def _spawn(
+    module: list[str], log: Path, environment: Mapping[str, str], processes: list[subprocess.Popen[str]]
+) -> subprocess.Popen[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("IVR_")}
+    with open(log, "w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**inherited, **environment, "PYTHONUNBUFFERED": "1"},
+        )
+    processes.append(process)
+    return process
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen[str], log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if requests.get(f"{url}/health", timeout=2).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.1)
+    raise NotReady(f"the service did not start:\n{log.read_text()[-2000:]}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,7 +1,8 @@
 """The keys that make stolen tables useless; they lie in a file outside the database.
 
-The file is JSON: ``{purpose: {"active": key id, "keys": {key id: base64 of 32 bytes}}}``. ``IVR_KEYS_FILE`` names one
-that the operator keeps (a mounted secret); without it a one-machine installation has its own in ``data_dir``.
+The file is JSON: ``{purpose: {"active": key id, "keys": {key id: base64 of 32 bytes}}}``. ``IVR_KEYS_FILE``
+names one that the operator keeps (a mounted secret); without it a one-machine installation has its own in
+``data_dir``.
 """
 
 from __future__ import annotations

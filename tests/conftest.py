@@ -102,7 +102,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Settings:
-    """Settings of a service in a temporary folder; they name the test's ``database``, if it asks for one too."""
+    """Settings of a service in a temporary folder; with the test's ``database``, if it asks for one."""
     url = None
     if "database" in request.fixturenames:
         database: Database = request.getfixturevalue("database")

@@ -50,11 +50,9 @@ def test_five_failures_in_a_row_lock_for_a_while(
 
 def test_the_wait_grows_and_ends_at_a_day() -> None:
     waits = [wait_after(n) for n in range(60)]
-    assert (
-        waits == sorted(waits)
-        and waits[4] == timedelta(0) < waits[5] < waits[6]
-        and waits[-1] == LONGEST_WAIT
-    )
+    assert waits == sorted(waits)
+    assert waits[4] == timedelta(0) < waits[5] < waits[6]
+    assert waits[-1] == LONGEST_WAIT
 
 
 def test_the_same_step_of_a_call_counts_once(database: Database, household: list[str], now: datetime) -> None:

@@ -45,10 +45,12 @@ def wrong(code: str) -> str:
 def test_a_code_is_eight_digits_kept_only_as_a_keyed_hash(
     database: Database, customer: Customer, code: str
 ) -> None:
-    assert len(code) == 8 and code.isdigit()
+    assert len(code) == 8
+    assert code.isdigit()
     with database.transaction() as session:
         row = session.query(EnrolmentCode).one()
-        assert code.encode() not in row.code_hash and len(row.code_hash) == 32
+        assert code.encode() not in row.code_hash
+        assert len(row.code_hash) == 32
 
 
 def test_a_code_can_be_checked_often_and_used_once(

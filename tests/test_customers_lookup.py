@@ -59,7 +59,8 @@ def test_withheld_and_unknown_callers_are_nobody(
 def test_a_customer_number_has_seven_digits_with_a_check_digit(database: Database, now: datetime) -> None:
     with database.transaction() as session:
         customer = add_customer(session, phones=[], now=now)
-        assert len(customer.number) == 7 and luhn_valid(customer.number)
+        assert len(customer.number) == 7
+        assert luhn_valid(customer.number)
         assert customer_by_number(session, customer.number) is customer
         mistyped = customer.number[:-1] + str((int(customer.number[-1]) + 1) % 10)
         assert customer_by_number(session, mistyped) is None

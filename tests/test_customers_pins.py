@@ -33,7 +33,8 @@ def test_only_the_pin_that_was_set_is_right(
         assert check_pin(session, customer.id, PIN, keyring)
         assert not check_pin(session, customer.id, "480578", keyring)
         assert not check_pin(session, other.id, PIN, keyring)
-        assert has_pin(session, customer.id) and not has_pin(session, other.id)
+        assert has_pin(session, customer.id)
+        assert not has_pin(session, other.id)
         set_pin(session, customer.id, "905144", keyring, now)
         assert not check_pin(session, customer.id, PIN, keyring)
 
@@ -42,7 +43,7 @@ def test_a_customer_without_a_pin_costs_the_same_hash(
     database: Database, customer: Customer, keyring: Keyring, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Counting(argon2.PasswordHasher):
-        verified: list[str] = []  # noqa: RUF012
+        verified: list[str] = []
 
         def verify(self, hash: str | bytes, password: str | bytes) -> bool:
             self.verified.append(str(hash).rsplit("$", 2)[0])  # the parameters
@@ -54,7 +55,8 @@ def test_a_customer_without_a_pin_costs_the_same_hash(
             assert not check_pin(session, customer.id, pin, keyring)
         set_pin(session, customer.id, PIN, keyring, now)
         assert not check_pin(session, customer.id, "480578", keyring)
-    assert len(Counting.verified) == 4 and len(set(Counting.verified)) == 1
+    assert len(Counting.verified) == 4
+    assert len(set(Counting.verified)) == 1
 
 
 def test_a_stolen_hash_cannot_be_searched_without_the_key(

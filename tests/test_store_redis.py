@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 from ivr.settings import Settings
 from ivr.store.redis import connect
-settings = Settings(data_dir=Path(sys.argv[1]), digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None)
+folder = Path(sys.argv[1])
+settings = Settings(data_dir=folder, digit_model_dir=folder, voice_model_dir=folder, _env_file=None)
 sys.stdin.readline()
 client = connect(settings)
 client.incr("seen")

@@ -11,5 +11,5 @@ from ivr.customers.models import Audit
 
 
 def record(session: Session, who: str, what: str, subject: str, now: datetime, **details: Any) -> None:
-    """Note in the same transaction that ``who`` did ``what`` to ``subject`` (an id). Details hold no secret."""
+    """Note, in the same transaction, that ``who`` did ``what`` to ``subject``, an id. No secrets."""
     session.add(Audit(at=now, who=who, what=what, subject=subject, details=details))

@@ -1,4 +1,4 @@
-"""One failure budget a customer, over all calls and all factors: card, voice, challenge, PIN and code alike."""
+"""One failure budget a customer, over all calls and all factors: card, voice, challenge, PIN and code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_WAIT = timedelta(hours=24)
 
 
 def wait_after(in_a_row: int) -> timedelta:
-    """How long the customer waits after that many failures in a row: from the fifth on, twice as long each time."""
+    """The wait after that many failures in a row: none before the fifth, then twice as long each time."""
     if in_a_row < FREE_IN_A_ROW:
         return timedelta(0)
     doublings = min(in_a_row - FREE_IN_A_ROW, 10)
@@ -26,7 +26,7 @@ def wait_after(in_a_row: int) -> timedelta:
 
 
 def is_locked(session: Session, customer_id: str, now: datetime) -> bool:
-    """Whether nothing the caller says may be accepted: for a while, or until an operator resets the budget."""
+    """Whether nothing the caller says may be accepted, for a while or until an operator resets the budget."""
     budget = session.get(FailureBudget, customer_id)
     if budget is None:
         return False
@@ -36,7 +36,7 @@ def is_locked(session: Session, customer_id: str, now: datetime) -> bool:
 def record_failure(
     session: Session, customer_ids: Iterable[str], call_sid: str, step: str, now: datetime
 ) -> None:
-    """Count one failed step for every customer it may have been aimed at; the same step of a call counts once."""
+    """Count a failed step, once, for every customer it may have been aimed at."""
     for customer_id in sorted(customer_ids):  # one order everywhere, so that two calls cannot deadlock
         failure = {
             "call_sid": call_sid,
@@ -56,8 +56,10 @@ def record_failure(
 
 
 def record_success(session: Session, customer_id: str, call_sid: str) -> None:
-    """The caller proved to be this customer: her row of failures ends, and those that this call counted against
-    others who share her telephone are taken back."""
+    """The caller proved to be this customer.
+
+    Her row of failures ends, and what this call counted against others who share her telephone is taken back.
+    """
     others = session.scalars(
         select(Failure.customer_id)
         .where(

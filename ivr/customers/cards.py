@@ -26,7 +26,7 @@ class CardKnown(InvalidInput):
 
 
 def pan_hash(key: bytes, customer_id: str, pan: str) -> bytes:
-    """HMAC-SHA256 (32 bytes) over customer id and number, so that a card cannot be linked across customers."""
+    """HMAC-SHA256 (32 bytes) over customer id and number, so that cards cannot be linked across customers."""
     return hmac.digest(key, f"{customer_id}\x00{pan}".encode(), "sha256")
 
 
@@ -92,7 +92,7 @@ def add_card(
 
 
 def check_expiry(exp_year: int, exp_month: int, today: date) -> None:
-    """Raises InvalidCard if there is no such month, it is past, or it is further away than cards are issued for."""
+    """Raises InvalidCard if there is no such month, it is past, or further away than cards are issued for."""
     if not 1 <= exp_month <= 12:
         raise InvalidCard(f"there is no month {exp_month}")
     if (exp_year, exp_month) < (today.year, today.month):
@@ -102,7 +102,7 @@ def check_expiry(exp_year: int, exp_month: int, today: date) -> None:
 
 
 def authorised_cards(session: Session, customer_id: str, today: date) -> list[Card]:
-    """The customer's cards that are neither expired (valid through their last month) nor revoked, oldest first."""
+    """The customer's cards, oldest first, that are not revoked and are in or before their last month."""
     query = (
         select(Card)
         .where(

@@ -1,4 +1,4 @@
-"""Enrolment codes: what authenticates a first enrolment, given to the customer over a channel she already trusts."""
+"""Enrolment codes authenticate an enrolment: the customer gets one over a channel she already trusts."""
 
 from __future__ import annotations
 

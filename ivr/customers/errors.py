@@ -1,4 +1,4 @@
-"""What an operator or a merchant gave that cannot be used: the message says what was wrong, nothing was changed."""
+"""Something given by an operator or a merchant cannot be used: the message says why, nothing was changed."""
 
 from __future__ import annotations
 

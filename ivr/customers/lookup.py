@@ -11,8 +11,8 @@ from ivr.speech.pan import luhn_valid
 
 MOST_CUSTOMERS_A_CALLER_ID = 5
 
-#: What carriers send in place of a withheld number: words of SIP, and Twilio's spellings of ANONYMOUS, RESTRICTED,
-#: BLOCKED, UNKNOWN and UNAVAILABLE on a keypad.
+#: What Twilio sends for a number that is withheld: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE,
+#: as they are spelled on a keypad.
 _WITHHELD = {"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"}
 
 

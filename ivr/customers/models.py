@@ -1,7 +1,7 @@
 """The tables of the people who pay, what they owe and what they have allowed.
 
-No card number, PIN, enrolment code or voiceprint is in them in readable form: cards and codes are keyed hashes,
-PINs argon2id, voiceprints sealed; the keys lie outside the database (``ivr.keys``).
+No card number, PIN, enrolment code or voiceprint is in them in readable form: cards and codes are keyed
+hashes, PINs argon2id, voiceprints sealed; the keys lie outside the database (``ivr.keys``).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Pin(Base):
 
 
 class Consent(Base):
-    """That somebody agreed: to which text, when, and over which channel. Kept when what it allowed is deleted."""
+    """That somebody agreed: to which text, when, over which channel. Kept when what it allowed is deleted."""
 
     __tablename__ = "consents"
 
@@ -141,7 +141,7 @@ class Consent(Base):
 
 
 class VoiceprintRow(Base):
-    """A customer's sealed voiceprint (one at most) with the model, sample rate and consent it was made under."""
+    """A customer's only voiceprint, sealed, with the model, sample rate and consent it was made under."""
 
     __tablename__ = "voiceprints"
 

@@ -15,7 +15,7 @@ from ivr.customers.models import Contact, Notice, new_id
 def notify(
     session: Session, customer_id: str, template: str, values: Mapping[str, Any], now: datetime
 ) -> list[Notice]:
-    """One message a contact, put into the caller's transaction. ``values`` fill the template and hold no secret."""
+    """One message a contact, in the caller's transaction. ``values`` fill the template and hold no secret."""
     contacts = session.scalars(select(Contact).where(Contact.customer_id == customer_id).order_by(Contact.id))
     notices = [
         Notice(

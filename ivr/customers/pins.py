@@ -18,8 +18,8 @@ from ivr.keys import Keyring
 
 PIN_DIGITS = 6
 
-# OWASP's smallest argon2id parameters: about 20 ms, so that a webhook may check a PIN. A million PINs fall to any
-# parameters; what protects a stolen table is the HMAC key.
+# OWASP's smallest argon2id parameters: about 20 ms, so that a webhook may check a PIN. A million PINs fall to
+# any parameters; what protects a stolen table is the HMAC key.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
@@ -31,7 +31,7 @@ def set_pin(session: Session, customer_id: str, pin: str, keyring: Keyring, now:
     """Set or replace the customer's PIN. Raises TrivialPin; InvalidInput if it is not six digits."""
     if not _six_digits(pin):
         raise InvalidInput(f"a PIN has {PIN_DIGITS} digits")
-    if is_trivial(pin) or any(pin in number for number in _numbers_of(session, customer_id)):
+    if is_guessable(session, customer_id, pin):
         raise TrivialPin("this PIN is too easy to guess")
     row = session.get(Pin, customer_id) or Pin(customer_id=customer_id)
     _store(row, pin, keyring)
@@ -41,7 +41,7 @@ def set_pin(session: Session, customer_id: str, pin: str, keyring: Keyring, now:
 
 
 def check_pin(session: Session, customer_id: str, pin: str, keyring: Keyring) -> bool:
-    """Whether this is the customer's PIN; as slow for a customer who has none. Rehashes after a key rotation."""
+    """Whether this is the customer's PIN; as slow if she has none. Hashes anew after a key rotation."""
     row = session.get(Pin, customer_id)
     key = keyring.key("pin", row.key_id) if row else keyring.active("pin")[1]
     try:
@@ -58,6 +58,11 @@ def check_pin(session: Session, customer_id: str, pin: str, keyring: Keyring) ->
 
 def has_pin(session: Session, customer_id: str) -> bool:
     return session.get(Pin, customer_id) is not None
+
+
+def is_guessable(session: Session, customer_id: str, pin: str) -> bool:
+    """Whether ``set_pin`` refuses these digits: trivial, or part of the customer's own numbers."""
+    return is_trivial(pin) or any(pin in number for number in _numbers_of(session, customer_id))
 
 
 def is_trivial(pin: str) -> bool:

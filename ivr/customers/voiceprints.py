@@ -55,7 +55,7 @@ def store_voiceprint(
     *,
     call_sid: str | None = None,
 ) -> VoiceprintRow:
-    """Seal and store a voiceprint in place of the customer's earlier one; ``call_sid`` is the enrolling call."""
+    """Seal and store it in place of the customer's earlier one; ``call_sid`` is the enrolling call."""
     key_id, key = keyring.active("voiceprint")
     session.execute(delete(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
     row = VoiceprintRow(
@@ -92,13 +92,13 @@ def has_voiceprint(session: Session, customer_id: str) -> bool:
 
 
 def is_provisional(session: Session, customer_id: str, now: datetime) -> bool:
-    """Whether the voiceprint is younger than 72 hours and has authenticated no call after the enrolling one."""
+    """Whether it is younger than 72 hours and has authenticated no call after the enrolling one."""
     row = _row(session, customer_id)
     return row is not None and now < row.provisional_until and row.authenticated_calls < 2
 
 
 def count_authenticated_call(session: Session, customer_id: str, call_sid: str) -> None:
-    """The caller proved to be the customer in this call; the same call counts once, the enrolling one not again."""
+    """The caller proved to be the customer. A call counts once, and the enrolling one not again."""
     session.execute(
         update(VoiceprintRow)
         .where(

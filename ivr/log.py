@@ -17,8 +17,9 @@ MASK = "[masked]"
 _DIGITS = re.compile(r"(?<!\d)\d(?:[ .-]?\d){11,}(?!\d)")
 
 _ENGLISH = (
-    "zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred double triple"
+    "zero oh one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred "
+    "double triple"
 ).replace(" ", "|")
 # A spoken number: four number words or more in a row, as a recogniser writes them.
 _SPELLED = re.compile(

@@ -88,7 +88,8 @@ def test_what_is_held_cannot_be_held_again_until_it_is_given_back(bank: SandboxB
 def test_an_authorisation_is_resolved_once(bank: SandboxBank) -> None:
     token = bank.tokenise(new_pan(), 2099, 1).token
     captured, voided = authorise(bank, token), authorise(bank, token)
-    assert isinstance(captured, Authorised) and isinstance(voided, Authorised)
+    assert isinstance(captured, Authorised)
+    assert isinstance(voided, Authorised)
     assert bank.capture(captured.reference, key=new_id()) == Captured()
     assert bank.void(captured.reference, key=new_id()) == Captured()
     assert bank.void(voided.reference, key=new_id()) == Voided()

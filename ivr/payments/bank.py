@@ -1,7 +1,7 @@
 """What a bank does for us: the interface that every connector implements, its answers and its errors.
 
-Each call that changes something at the bank carries an idempotency key: the identical call with the same key may
-be repeated at any time and is answered as the first was.
+Each call that changes something at the bank carries an idempotency key: the identical call with the same key
+may be repeated at any time and is answered as the first was.
 """
 
 from __future__ import annotations

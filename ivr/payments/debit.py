@@ -1,12 +1,12 @@
 """The debit of one payment: authorise, then capture. What a worker does with the job that a payment queued.
 
-No transaction is open while the bank is asked. The state is stored before the bank is asked for the next step, and
-each request has its own stored key, so a worker that dies anywhere leaves a payment that the next worker carries on
-by the identical request.
+No transaction is open while the bank is asked. The state is stored before the bank is asked for the next
+step, and each request has its own stored key, so a worker that dies anywhere leaves a payment that the next
+worker carries on by the identical request.
 
-When the bank does not answer, the request is repeated after growing waits; after ``PATIENT_ATTEMPTS`` the payment is
-``unknown`` and will be undone instead: whatever the bank holds for it is voided or, if the debit did happen, it is
-paid. What is still not certain after ``KEY_LIFE`` is left to a person.
+When the bank does not answer, the request is repeated after growing waits; after ``PATIENT_ATTEMPTS`` the
+payment is ``unknown`` and will be undone instead: whatever the bank holds for it is voided or, if the debit
+did happen, it is paid. What is still not certain after ``KEY_LIFE`` is left to a person.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy.orm import Session
 
-from ivr.customers.models import Card
+from ivr.customers.models import Bill, BillStatus, Card
 from ivr.payments import service
 from ivr.payments.bank import Authorised, Bank, BankError, Captured, Declined, Voided
 from ivr.payments.jobs import Again, GiveUp, Held
@@ -57,12 +58,12 @@ def debit(held: Held, bank: Bank) -> None:
 
 
 def wait_before(attempt: int) -> timedelta:
-    """How long to wait before an attempt (the second is number 2): doubling, from half a second to ten minutes."""
+    """How long to wait before attempt number 2, 3, ...: doubling, from half a second to ten minutes."""
     return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(attempt - 2, 20)))
 
 
 def _begin(held: Held, bank: Bank) -> tuple[Payment, str]:
-    """The payment and its card's token; a payment that is new is ``debiting``, or refused, when this returns."""
+    """The payment and its card's token; a new payment is ``debiting``, or refused, when this returns."""
     with held.transaction() as session:
         payment = session.get_one(Payment, held.payload["payment_id"], with_for_update=True)
         card = session.get_one(Card, payment.card_id)
@@ -70,20 +71,23 @@ def _begin(held: Held, bank: Bank) -> tuple[Payment, str]:
             now = datetime.now(UTC)
             event, why = Event.SEND, "taken up"
             try:
-                _check(payment, bank, now)
-                service.check_bank(session, payment.customer_id, bank.test_only)
-                service.check_card(session, payment.card_id, payment.customer_id, now)
+                _check(session, payment, bank, now)
             except service.PaymentError as error:
                 event, why = Event.DECLINE, type(error).__name__
             service.apply(session, payment, event, who=f"worker:{held.holder}", why=why, now=now)
         return payment, card.bank_token
 
 
-def _check(payment: Payment, bank: Bank, now: datetime) -> None:
+def _check(session: Session, payment: Payment, bank: Bank, now: datetime) -> None:
+    """What was so when the caller confirmed must still be so. Raises service.PaymentError."""
     if payment.bank != bank.name:
         raise service.WrongBank(f"this worker debits at {bank.name}, not at {payment.bank}")
     if now - payment.created_at > KEY_LIFE:
         raise service.TooLate("nobody took the payment up in time")
+    if session.get_one(Bill, payment.bill_id, with_for_update=True).status is not BillStatus.OPEN:
+        raise service.BillNotOpen(f"bill {payment.bill_id} is not open")
+    service.check_bank(session, payment.customer_id, bank.test_only)
+    service.check_card(session, payment.card_id, payment.customer_id, now)
 
 
 def _authorise(bank: Bank, payment: Payment, token: str) -> Authorised | Declined:
@@ -98,8 +102,8 @@ def _capture(bank: Bank, payment: Payment, token: str) -> Captured | Voided:
 
 
 def _resolve(bank: Bank, payment: Payment, token: str) -> Declined | Captured | Voided:
-    # A bank that never saw the authorisation is sent it now: its key is then used up, and the lost request, should
-    # it still be under way, can do nothing more. A void resolves the hold once: a late capture cannot undo it.
+    # A bank that never saw the authorisation is sent it now: its key is then used up, and the lost request,
+    # should it still be under way, can do nothing more. A void resolves the hold: a late capture cannot.
     found = bank.look_up(payment.bank_idempotency_key) or _authorise(bank, payment, token)
     return bank.void(found.reference, key=payment.void_key) if isinstance(found, Authorised) else found
 

@@ -1,7 +1,7 @@
 """A queue of jobs in the database. A worker holds a job by a lease; a lease that expires is anybody's again.
 
-A job is therefore run at least once, and now and then by two workers at a time: what it does must bear repeating,
-and what it records goes through ``Held.transaction``, which lets only the present holder write.
+A job is therefore run at least once, and now and then by two workers at a time: what it does must bear
+repeating, and what it records goes through ``Held.transaction``, which lets only the present holder write.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Again(Exception):
 
 
 class GiveUp(Exception):
-    """Raised by a handler: this job will never succeed; a person must look. The message is stored: no secrets."""
+    """Raised by a handler: this job will never succeed, a person must look. Its message is stored."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def put(session: Session, kind: str, payload: dict[str, Any], dedupe_key: str, r
 
 
 def take(database: Database, worker: str, kinds: Collection[str], lease: timedelta) -> Held | None:
-    """The most overdue job of these kinds that nobody holds, leased to ``worker``; None when there is none."""
+    """The most overdue job of these kinds that nobody holds, leased to ``worker``; None if there is none."""
     now = datetime.now(UTC)
     free = or_(Job.lease_until.is_(None), Job.lease_until <= now)
     with database.transaction() as session:

@@ -1,4 +1,4 @@
-"""Receipt numbers: seven digits that can be read and keyed over the telephone, the last a Luhn check digit."""
+"""Receipt numbers: seven digits, easily read out on the telephone, the last a Luhn check digit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRIES = 50
 
 
 def new_receipt_number(session: Session) -> str:
-    """A number that no payment has. The unique column settles the rare race: the transaction is then repeated."""
+    """A number that no payment has. The unique column settles the rare race: the job is then repeated."""
     for _ in range(_TRIES):
         body = f"{secrets.randbelow(10**6):06}"
         number = body + luhn_check_digit(body)

@@ -1,4 +1,4 @@
-"""The worker: takes jobs from the queue, one at a time, and runs their handlers. Run as many as the load needs."""
+"""The worker: takes jobs from the queue, one at a time, and runs them. Run as many as the load needs."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ivr.settings import settings
 @click.command()
 @click.option("--once", is_flag=True, help="Run what is due, then end.")
 def command(once: bool) -> None:
-    """Make debits and whatever else waits in the queue, until told to end (SIGTERM finishes the job in hand)."""
+    """Make debits and whatever else waits in the queue. SIGTERM ends it after the job in hand."""
     log.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

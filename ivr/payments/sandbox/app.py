@@ -14,9 +14,10 @@ POST /_control                  latency_ms, answer_delay_ms, fail,     what is i
 =============================== ====================================== ================================
 
 The POSTs on authorisations need an ``Idempotency-Key``. ``/_control`` replaces everything that was in force:
-``latency_ms`` waits before a request is booked, ``answer_delay_ms`` after it; ``{"fail": {"authorise": 2}}`` answers
-503 twice and books nothing; ``lose`` books first and answers 503 then; ``{"decline": {"authorise": "blocked"}}``
-declines every authorisation. Operations: tokenise, authorise, capture, void, look_up.
+``latency_ms`` waits before a request is booked, ``answer_delay_ms`` after it; ``{"fail": {"authorise": 2}}``
+answers 503 twice and books nothing; ``lose`` books first and answers 503 then;
+``{"decline": {"authorise": "blocked"}}`` declines every authorisation. Operations: tokenise, authorise,
+capture, void, look_up.
 """
 
 from __future__ import annotations

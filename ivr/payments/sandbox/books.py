@@ -1,4 +1,4 @@
-"""The sandbox bank's books: accounts, balances, authorisations, and the first answer to every idempotency key."""
+"""The sandbox bank's books: accounts, authorisations, captures, and the first answer to every key."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Books:
             return account
 
     def once(self, key: str, request: Row, command: Callable[[sqlite3.Connection], Row]) -> tuple[int, Row]:
-        """Run a command once for its key: status and answer, the first ones again when the key was used before.
+        """Run a command once for its key: status and answer, the first ones again if the key was used before.
 
         Key, request and answer are stored in the command's transaction. The key with another request is a
         BookError. A refusal is an answer like any other, and stays.
@@ -128,7 +128,8 @@ class Books:
                     row["currency"]: account["opening_minor"] - row["spent"]
                     for row in _all(
                         db,
-                        "SELECT currency, sum(amount_minor) AS spent FROM captures WHERE token = ? GROUP BY currency",
+                        "SELECT currency, sum(amount_minor) AS spent FROM captures"
+                        " WHERE token = ? GROUP BY currency",
                         account["token"],
                     )
                 }

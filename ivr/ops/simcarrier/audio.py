@@ -29,7 +29,7 @@ class Voices:
         self._roots = roots
 
     def recording(self, name: str) -> Pcm:
-        """The samples of a recording: shape (n,), int16, 8 kHz. Raises ScenarioError when it cannot be read."""
+        """Samples of shape (n,), int16, 8 kHz. Raises ScenarioError when there are none to read."""
         for root in self._roots:
             if (path := root / name).is_file():
                 try:
@@ -39,7 +39,7 @@ class Voices:
         raise ScenarioError(f"no recording {name} in {' or '.join(map(str, self._roots))}")
 
     def spoken(self, text: str, voice: str | None, rng: random.Random) -> Pcm:
-        """``text`` said in a person's clips: digits one by one, with natural gaps, other words as whole recordings.
+        """``text`` said in a person's clips: digits one by one with natural gaps, other words whole.
 
         ``<voice>/digits/<digit>_<take>.wav`` and ``<voice>/<word>.wav``; takes and gaps come from ``rng``.
         """
@@ -75,7 +75,7 @@ def frames(pcm: Pcm) -> list[bytes]:
 
 
 def last_speech_frame(pcm: Pcm) -> int:
-    """Index of the last frame that still has speech in it: what a listener would call the end. 0 for silence."""
+    """Index of the last frame that still has speech in it; 0 for silence."""
     padded = np.pad(pcm, (0, -len(pcm) % FRAME_SAMPLES)).astype(np.float64).reshape(-1, FRAME_SAMPLES)
     power = (padded**2).mean(axis=1)
     if not power.size or not power.max():

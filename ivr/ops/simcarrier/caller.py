@@ -1,4 +1,4 @@
-"""The person in a scenario: hears prompts by their id, and speaks, keys, waits or hangs up when her turn has come."""
+"""The person in a scenario: hears prompts by their id; speaks, keys, waits or hangs up in her turn."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class Caller:
         return start_s + (len(keys) - 1) * gap_s
 
     def _filled(self, template: str) -> str:
-        """``{name}`` replaced by a value heard in a prompt, or by a card of the fixtures: ``{card.alice}``."""
+        """``{name}`` replaced by a value heard in a prompt, ``{card.alice}`` by a card of the fixtures."""
 
         def value(match: re.Match[str]) -> str:
             if match[1] not in self._values:

@@ -12,9 +12,9 @@ CATCH_UP_S = 0.1  # wall seconds that a pause may be shortened by after the mach
 class Clock:
     """Seconds of the call since it rang.
 
-    What the *caller and the line* do (speak, listen, wait) takes ``1 / speed`` of its time. What the *service* does is
-    not scaled: a webhook that takes 50 ms takes 50 ms of the call at any speed, so that keys typed meanwhile are lost
-    as often as on a real line.
+    What the *caller and the line* do (speak, listen, wait) takes ``1 / speed`` of its time. What the *service*
+    does is not scaled: a webhook that takes 50 ms takes 50 ms of the call at any speed, so that keys typed
+    meanwhile are lost as often as on a real line.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -24,10 +24,14 @@ class Clock:
         self.now_s = 0.0
         self._due = time.perf_counter()
 
-    def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` of the call pass; late frames are caught up a little, as a line's jitter buffer does."""
+    def sleep(self, seconds: float, natural: bool = False) -> None:
+        """Let ``seconds`` of the call pass; ``natural``: at speed 1, for what the service needs.
+
+        Late frames are caught up a little, as a line's jitter buffer does.
+        """
         self.now_s += seconds
-        self._due = max(self._due, time.perf_counter() - CATCH_UP_S) + seconds / self.speed
+        wall_s = seconds if natural else seconds / self.speed
+        self._due = max(self._due, time.perf_counter() - CATCH_UP_S) + wall_s
         if (delay := self._due - time.perf_counter()) > 0:
             time.sleep(delay)
 

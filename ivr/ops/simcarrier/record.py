@@ -79,8 +79,8 @@ class Gathered(Event):
 class Streamed(Event):
     """The end of a media stream.
 
-    ``end_of_turn_ms`` is the wall time from sending the last frame with speech in it, or the last key, to the service's
-    close; None when the caller hung up, said nothing, or was cut off. It means something at speed 1 only.
+    ``end_of_turn_ms`` is the wall time from sending the last frame with speech in it, or the last key, to the
+    service's close; None when the caller hung up, said nothing, or was cut off. It means something at speed 1 only.
     """
 
     seconds: float

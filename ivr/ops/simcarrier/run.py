@@ -42,10 +42,10 @@ def run_call(
 ) -> CallRecord:
     """Make one call to the service at ``base_url`` and say what happened.
 
-    ``audio`` is the folder of the callers' recordings (beside the scenario's own); ``cards`` are test card numbers that
-    the scenario may name as ``{card.NAME}``; ``recognise`` tells a prompt's id and values from its words (default: the
-    service's own prompts). ``speed`` scales the caller's time, not the service's. Errors of the service stand in the
-    record; ScenarioError is raised when the scenario itself cannot be played.
+    ``audio`` is the folder of the callers' recordings (the scenario's own folder comes first); ``cards`` are test
+    card numbers that the scenario may name as ``{card.NAME}``; ``recognise`` tells a prompt's id and values from
+    its words (default: the service's own prompts). ``speed`` scales the caller's time, not the service's. Errors of
+    the service stand in the record; ScenarioError is raised when the scenario itself cannot be played.
     """
     clock = Clock(speed)
     record = CallRecord(scenario.name, "CA" + secrets.token_hex(16), scenario.caller.from_)
@@ -115,7 +115,7 @@ class _Call:
         self._status_callback(status)
 
     def _converse(self) -> None:
-        """Fetch documents and execute their verbs until one ends the call. Raises HungUp, CallEnded, Mismatch."""
+        """Execute documents until one has no successor. Raises HungUp, CallEnded, Mismatch."""
         url, verbs = self._fetch(self._base_url + ANSWER, Goto("", "POST"), "ringing")
         for _ in range(MAX_DOCUMENTS):
             goto = self._execute(verbs)

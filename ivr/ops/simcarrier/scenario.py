@@ -14,7 +14,7 @@ Keys = Annotated[str, StringConstraints(min_length=1, pattern=r"^(\{[\w.-]+\}|[0
 
 
 class ScenarioError(Exception):
-    """A scenario file that cannot be played; the message names the file, the key and what is wrong with it."""
+    """A scenario file that cannot be played; the message names the file, the key and what is wrong."""
 
 
 class _Part(BaseModel):

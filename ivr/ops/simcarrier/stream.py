@@ -1,6 +1,6 @@
 """One ``<Connect><Stream>``: the carrier's end of the media stream's websocket.
 
-Source: docs voice/media-streams/websocket-messages. Numbers in messages are strings, except in ``mediaFormat``.
+Source: docs voice/media-streams/websocket-messages. Numbers are strings, except in ``mediaFormat``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import secrets
 import threading
 import time
 from collections import deque
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, cast
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake, InvalidURI
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
 from websockets.sync.client import ClientConnection, connect
 
 from ivr.ops.simcarrier.audio import FRAME_S, FRAME_SAMPLES
@@ -26,13 +29,25 @@ from ivr.ops.simcarrier.record import CallRecord, Heard, Streamed
 from ivr.ops.simcarrier.twiml import Stream
 
 OPEN_TIMEOUT_S = 10.0
-SETTLE_S = 0.15  # wall seconds that the service has to begin a prompt, before a caller (however fast) speaks
+CLOSE_TIMEOUT_S = 0.1  # for the service to end the TCP connection; the stream is over before
+SETTLE_S = 0.15  # that the service has to begin a prompt before the caller may speak; at natural speed
 MAX_S = 900.0  # of the call; no listening turn is longer
 PROMPT_MARK = "prompt:"
 
 
 class StreamFailed(Exception):
     """The websocket could not be opened (carrier error 31920)."""
+
+
+class _Connection(ClientConnection):
+    """Notes when the service's close frame came; the library waits for the end of the TCP connection."""
+
+    close_came_at: float | None = None  # perf_counter
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
+            self.close_came_at = time.perf_counter()
+        super().process_event(event)
 
 
 class _Playout:
@@ -88,7 +103,6 @@ class MediaStream:
         self._record = record
         self._playout = _Playout()
         self._inbox: queue.SimpleQueue[str | bytes | None] = queue.SimpleQueue()
-        self._closed_at: float | None = None  # perf_counter, taken by the reader
         self._sequence = 0
         self._frames = 0
         self._last_speech_at: float | None = None  # perf_counter
@@ -96,9 +110,13 @@ class MediaStream:
 
     def run(self, signature: str) -> Streamed:
         """Stream until the service closes or the caller hangs up. Raises StreamFailed, Mismatch."""
-        with self._clock.waiting():
-            socket = self._open(signature)
-        started_s, opened_at = self._clock.now_s, time.perf_counter()
+        with ExitStack() as stack:
+            with self._clock.waiting():
+                socket = self._open(stack, signature)
+            return self._converse(socket)
+
+    def _converse(self, socket: _Connection) -> Streamed:
+        started_s = self._clock.now_s
         reader = threading.Thread(target=self._read, args=(socket,), daemon=True)
         reader.start()
         closed_by = "caller"
@@ -107,10 +125,10 @@ class MediaStream:
             self._caller.lose_keys(self._clock.now_s)
             while not self._hung_up() and self._clock.now_s - started_s < MAX_S:
                 self._receive(socket)
-                if self._closed_at is not None:
+                if socket.close_came_at or not reader.is_alive():
                     closed_by = "service"
                     break
-                self._step(socket, started_s, settled=time.perf_counter() - opened_at >= SETTLE_S)
+                self._step(socket, started_s)
             else:
                 self._send(
                     socket, "stop", stop={"accountSid": self._account_sid, "callSid": self._record.call_sid}
@@ -123,30 +141,31 @@ class MediaStream:
             with self._clock.waiting():
                 socket.close()
                 reader.join(timeout=OPEN_TIMEOUT_S)
-        return self._result(started_s, closed_by, cut_off)
+        return self._result(started_s, closed_by, cut_off, socket.close_came_at)
 
-    def _open(self, signature: str) -> ClientConnection:
+    def _open(self, stack: ExitStack, signature: str) -> _Connection:
         try:
-            return connect(
+            opening = connect(
                 self._verb.url,
                 additional_headers={"X-Twilio-Signature": signature},
                 open_timeout=OPEN_TIMEOUT_S,
-                close_timeout=1,
+                close_timeout=CLOSE_TIMEOUT_S,
+                create_connection=_Connection,
                 compression=None,
                 proxy=None if is_loopback(self._verb.url) else True,
             )
+            return cast(_Connection, stack.enter_context(opening))
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise StreamFailed(f"31920 at {self._verb.url}: {error}") from None
 
-    def _read(self, socket: ClientConnection) -> None:
+    def _read(self, socket: _Connection) -> None:
         try:
             for message in socket:
                 self._inbox.put(message)
-        except ConnectionClosed:
-            pass
-        self._closed_at = time.perf_counter()
+        except ConnectionClosedError as error:
+            self._record.errors.append(f"31924 at {self._verb.url}: {error}")
 
-    def _start(self, socket: ClientConnection) -> None:
+    def _start(self, socket: _Connection) -> None:
         socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
         start = {
             "accountSid": self._account_sid,
@@ -158,9 +177,10 @@ class MediaStream:
         }
         self._send(socket, "start", start=start)
 
-    def _step(self, socket: ClientConnection, started_s: float, settled: bool) -> None:
+    def _step(self, socket: _Connection, started_s: float) -> None:
         """20 ms: marks passed, keys pressed, one frame."""
         now_s = self._clock.now_s
+        settled = now_s - started_s >= SETTLE_S
         for mark in self._playout.play(FRAME_SAMPLES):
             self._send(socket, "mark", mark={"name": mark})
         if self._playout.idle and settled:
@@ -182,9 +202,9 @@ class MediaStream:
         if last_of_speech:
             self._last_speech_at = time.perf_counter()
         self._frames += 1
-        self._clock.sleep(FRAME_S)
+        self._clock.sleep(FRAME_S, natural=not settled)
 
-    def _receive(self, socket: ClientConnection) -> None:
+    def _receive(self, socket: _Connection) -> None:
         while not self._inbox.empty():
             raw = self._inbox.get()
             try:
@@ -194,7 +214,7 @@ class MediaStream:
                     f"31951: a message that this protocol lacks ({type(error).__name__})"
                 )
 
-    def _obey(self, socket: ClientConnection, message: dict[str, Any]) -> None:
+    def _obey(self, socket: _Connection, message: dict[str, Any]) -> None:
         if message["streamSid"] != self.sid:
             raise ValueError("another stream's id")
         match message["event"]:
@@ -222,15 +242,15 @@ class MediaStream:
         at_s = self._caller.hangup_at_s
         return at_s is not None and at_s <= self._clock.now_s
 
-    def _send(self, socket: ClientConnection, event: str, **body: object) -> None:
+    def _send(self, socket: _Connection, event: str, **body: object) -> None:
         self._sequence += 1
         message = {"event": event, "sequenceNumber": str(self._sequence), "streamSid": self.sid, **body}
         socket.send(json.dumps(message))
 
-    def _result(self, started_s: float, closed_by: str, cut_off: bool) -> Streamed:
+    def _result(self, started_s: float, closed_by: str, cut_off: bool, closed_at: float | None) -> Streamed:
         end_of_turn_ms = None
-        if closed_by == "service" and self._closed_at and self._last_speech_at:
-            end_of_turn_ms = round((self._closed_at - self._last_speech_at) * 1000, 1)
+        if closed_by == "service" and closed_at and self._last_speech_at:
+            end_of_turn_ms = round((closed_at - self._last_speech_at) * 1000, 1)
         seconds = round(self._clock.now_s - started_s, 2)
         return Streamed(self._clock.now_s, seconds, self._frames, closed_by, end_of_turn_ms, cut_off)
 

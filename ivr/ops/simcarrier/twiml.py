@@ -1,7 +1,7 @@
 """TwiML as typed verbs: the part of the language that the simulated carrier executes.
 
-Source: the carrier's reference (docs: voice/twiml and its page for each verb). What the real carrier would only
-warn of (error 12200) is an error here, so that a mistake of ours is seen before a caller meets it.
+Source: the carrier's reference (docs: voice/twiml and its page for each verb). What the real carrier would
+only warn of (error 12200) is an error here, so that a mistake of ours is seen before a caller meets it.
 """
 
 from __future__ import annotations

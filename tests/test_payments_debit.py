@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import alembic.command
 import pytest
 from payments_support import add_payer, captures, confirm, history, make_due, new_pan, status
 from sqlalchemy import select
@@ -22,6 +23,7 @@ from ivr.payments.models import Job, Payment
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.settings import Settings
 from ivr.speech.pan import luhn_valid
+from ivr.store import migrations
 from ivr.store.db import Database
 
 pytest_plugins = ["payments_fixtures"]
@@ -306,6 +308,8 @@ def test_the_command_finishes_the_job_in_hand_on_sigterm_and_logs_no_secret(
     with database.transaction() as session:
         token = session.get_one(Card, payment.card_id).bank_token
     bank.control(latency_ms=200)
+    with database.engine.begin() as connection:  # the fixture made the tables without the migrations
+        alembic.command.stamp(migrations.config(connection), "head")
     command = [sys.executable, "-c", "from ivr.ops.commands.worker import command; command()"]
     environment = {
         "IVR_DATABASE_URL": str(bank_settings.database_url),
@@ -318,6 +322,8 @@ def test_the_command_finishes_the_job_in_hand_on_sigterm_and_logs_no_secret(
     _wait_until(lambda: status(database, payment.id)[0] == "debiting")
     process.terminate()
     _, written = process.communicate()
+    with database.engine.begin() as connection:
+        alembic.command.stamp(migrations.config(connection), "base")
     assert process.returncode == 0
     _paid_once(database, bank, payment)
     assert [json.loads(line)["event"] for line in written.splitlines()][-1] == "worker stopped"

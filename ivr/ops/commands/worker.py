@@ -10,6 +10,8 @@ import click
 from ivr import log
 from ivr.payments.worker import run
 from ivr.settings import settings
+from ivr.store.db import Database
+from ivr.store.migrations import upgrade
 
 
 @click.command()
@@ -20,4 +22,5 @@ def command(once: bool) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    upgrade(Database(settings().sqlalchemy_url()))
     run(settings(), stop, once=once)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from ivr import log
 from ivr import services as service_parts
 from ivr.carrier import stream, webhooks
 from ivr.settings import Settings
@@ -16,6 +17,7 @@ LONGEST_MESSAGE_BYTES = 64 * 1024  # of a websocket; the carrier's are a few hun
 
 def create_app(settings: Settings | None = None, services: service_parts.Services | None = None) -> Flask:
     """The application of one worker process; ``services`` lets tests share what is slow to build."""
+    log.configure()
     settings = settings or process_settings()
     services = services or service_parts.build(settings)
     app = Flask(__name__)

@@ -81,7 +81,7 @@ class CallStore:
 
     def move(self, before: int, call: Call, answer: Answer) -> bool:
         """Move a call from step ``before`` to the answer's step; False when another request did so first."""
-        arguments = [before, answer.step, _CALL.dump_json(call), _ANSWER.dump_json(answer), CALL_TTL_S]
+        arguments: list[bytes | int] = [before, answer.step, _CALL.dump_json(call), _ANSWER.dump_json(answer), CALL_TTL_S]
         return bool(self._move(keys=[_key(call.sid)], args=arguments))
 
     def put_outcome(self, step: int, outcome: Outcome) -> bool:
@@ -125,7 +125,9 @@ class CallStore:
     def kept(self, sid: str, name: str) -> bytes | None:
         """What :meth:`keep` kept; None when it expired."""
         sealed = self._redis.hget(_voice_key(sid), name)
-        return open_sealed({"call": self._call_key(sid)}, sealed, f"{sid}:{name}".encode()) if sealed else None
+        if not isinstance(sealed, bytes):
+            return None
+        return open_sealed({"call": self._call_key(sid)}, sealed, f"{sid}:{name}".encode())
 
     def within(self, name: str, limit: int, window_s: int) -> bool:
         """Count one more ``name``; whether no more than ``limit`` came within ``window_s`` seconds."""

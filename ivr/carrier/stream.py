@@ -43,7 +43,7 @@ TONE_HZ, TONE_S = 800, 0.15
 sock = Sock()
 
 
-@sock.route("/stream", bp=blueprint)
+@sock.route("/stream", bp=blueprint)  # type: ignore[untyped-decorator]
 def voice_stream(ws: Server) -> None:
     """The carrier opens a stream; its handshake has been verified as the carrier's."""
     listen(ws, current_app.extensions["ivr"])

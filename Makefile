@@ -1,0 +1,35 @@
+# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
+# make test    all tests, from nothing
+# make bench   the figures that the README quotes
+PYTHON ?= python3.11
+BIN := .venv/bin
+# Where a CPU build of PyTorch lies, for machines whose default index serves a build with several GB of CUDA.
+TORCH_INDEX ?=
+SPEECH ?= ../shared/speech
+BREAK ?=
+
+.PHONY: demo test lint bench clean
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench.calls --speech $(SPEECH)
+
+clean:
+	rm -rf .venv build dist

@@ -21,6 +21,7 @@ from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
+from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional
 from ivr.payments.service import PaymentError, payment_by_key, start_payment
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
@@ -131,6 +132,7 @@ class Engine:
         assert call.bill and call.customer_id and call.card_id
         try:
             with self._database.transaction() as session:
+                provisional = is_provisional(session, call.customer_id, self._clock())
                 start_payment(
                     session,
                     bill_id=str(call.bill["id"]),
@@ -141,6 +143,7 @@ class Engine:
                     evidence={"factors": list(call.evidence), "attestation": call.attestation},
                     now=self._clock(),
                     bank=self._bank,
+                    limit_minor=PROVISIONAL_LIMIT_MINOR if provisional else None,
                 )
         except PaymentError as error:
             log.warning("payment not started", call=call.sid, reason=type(error).__name__)

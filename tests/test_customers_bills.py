@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ivr.customers.bills import InvalidBill, cancel_bill, create_bill, open_bills
+from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Bill, BillStatus, Customer
 from ivr.customers.register import add_customer
 from ivr.store.db import Database
@@ -43,12 +44,14 @@ def test_the_bill_due_first_comes_first_and_those_without_a_date_last(
         ({"currency": "XXQ"}, "ISO 4217"),
         ({"merchant": "  "}, "merchant"),
         ({"description": "x" * 501}, "500"),
+        ({"merchant": "\x1b[31mred"}, "printable"),
+        ({"description": "card 4242-4242 4242-4242"}, "card number"),
     ],
 )
 def test_a_bad_bill_is_refused_by_reason(
     database: Database, customer: Customer, now: datetime, wrong: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(InvalidBill, match=reason), database.transaction() as session:
+    with pytest.raises(InvalidInput, match=reason), database.transaction() as session:
         create_bill(session, customer.id, **BILL | wrong, now=now)
     with database.transaction() as session:
         assert session.query(Bill).count() == 0

@@ -18,6 +18,7 @@ from ivr.customers.cards import (
     rehash,
     revoke_card,
 )
+from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Card, Customer
 from ivr.customers.register import add_customer
 from ivr.keys import Keyring, rotate
@@ -81,7 +82,9 @@ def test_a_card_is_stored_with_its_authorisation_and_without_its_number(
         ({"exp_year": 2026, "exp_month": 10}, "expired"),
         ({"exp_year": 2099}, "2099"),
         ({"token": " "}, "token"),
+        ({"token": f"tok_{PAN}"}, "token"),
         ({"authorised_by": ""}, "who authorised"),
+        ({"authorised_by": f"the holder of {PAN}"}, "card number"),
         ({"limit_minor": 0}, "limit"),
     ],
 )
@@ -93,7 +96,7 @@ def test_a_bad_card_is_refused_by_reason_but_not_by_number(
     given: dict[str, Any],
     reason: str,
 ) -> None:
-    with pytest.raises(InvalidCard, match=reason) as caught, database.transaction() as session:
+    with pytest.raises(InvalidInput, match=reason) as caught, database.transaction() as session:
         add(session, customer, keyring, now, **given)
     assert not given.get("pan") or given["pan"] not in str(caught.value)
     with database.transaction() as session:

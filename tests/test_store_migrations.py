@@ -41,7 +41,9 @@ def bare(bare_url: str) -> Iterator[Database]:
 def test_the_migrations_make_what_the_models_say(bare: Database) -> None:
     upgrade(bare)
     with bare.engine.begin() as connection:
-        assert compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata) == []
+        )
         assert current(connection) == head()
 
 

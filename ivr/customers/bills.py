@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from babel.numbers import list_currencies
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Bill, BillStatus, new_id
+from ivr.customers.money import MOST_MINOR, check_currency
+from ivr.customers.text import clean_text
 from ivr.payments.models import Payment
 from ivr.payments.states import FAILED
-
-MOST_MINOR = 10**12  # far above any bill, far below what the databases' integers hold
 
 
 class InvalidBill(InvalidInput):
@@ -31,22 +30,17 @@ def create_bill(
     due_at: datetime | None = None,
     now: datetime,
 ) -> Bill:
-    """An open bill. Raises InvalidBill."""
+    """An open bill. Raises InvalidInput."""
     if not 0 < amount_minor <= MOST_MINOR:
         raise InvalidBill("the amount must be above zero, and not absurdly large")
-    if currency not in list_currencies():
-        raise InvalidBill(f"{currency!r} is no ISO 4217 currency code")
-    if not 0 < len(merchant.strip()) <= 200:
-        raise InvalidBill("a merchant's name has 1 to 200 characters")
-    if len(description) > 500:
-        raise InvalidBill("a description has 500 characters at most")
+    check_currency(currency)
     bill = Bill(
         id=new_id(),
         customer_id=customer_id,
-        merchant=merchant.strip(),
+        merchant=clean_text(merchant, "a merchant's name", least=1, most=200),
         amount_minor=amount_minor,
         currency=currency,
-        description=description.strip(),
+        description=clean_text(description, "a description", most=500),
         status=BillStatus.OPEN,
         created_at=now,
         due_at=due_at,

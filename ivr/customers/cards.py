@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Card, new_id
+from ivr.customers.text import clean_text
 from ivr.keys import Keyring
 from ivr.speech import pan as card_number
 
@@ -59,12 +60,14 @@ def add_card(
 ) -> Card:
     """Store a card's token, hash, last four and authorisation; the number itself goes no further.
 
-    ``limit_minor``: the most that one payment may take from it. Raises InvalidCard, CardKnown.
+    ``limit_minor``: the most that one payment may take from it. Raises InvalidInput's kinds.
     """
     check_number(pan)
     check_expiry(exp_year, exp_month, now.date())
-    if not token.strip() or not authorised_by.strip():
-        raise InvalidCard("a card needs the bank's token, and who authorised it")
+    if not 0 < len(token) <= 128 or not token.isprintable() or token.isspace() or pan in token:
+        raise InvalidCard("this is no token of a bank")
+    authorised_by = clean_text(authorised_by, "who authorised the card", least=1, most=200)
+    text_version = clean_text(text_version, "the text's version", least=1, most=32)
     if limit_minor is not None and limit_minor <= 0:
         raise InvalidCard("the limit must be above zero")
     hashes = {pan_hash(key, customer_id, pan) for key in keyring.all("pan").values()}

@@ -1,0 +1,108 @@
+"""``ivr customer``: who may call and pay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import click
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ivr.customers import audit, budget
+from ivr.customers.bills import open_bills
+from ivr.customers.cards import authorised_cards
+from ivr.customers.models import Customer, FailureBudget
+from ivr.customers.money import format_amount
+from ivr.customers.pins import has_pin
+from ivr.customers.register import LOCALES, add_customer, require_customer
+from ivr.customers.voiceprints import has_voiceprint, is_provisional
+from ivr.ops import desk
+
+
+@click.group()
+def command() -> None:
+    """Who may call and pay. A CUSTOMER is named by the seven digits of the customer number."""
+
+
+@command.command()
+@click.option("--phone", "phones", multiple=True, required=True, help="Calls from it select her; repeatable.")
+@click.option("--locale", default="en", show_default=True, help=f"One of {', '.join(LOCALES)}.")
+@click.option("--test", is_flag=True, help="May be debited at the sandbox bank, and only there.")
+@click.option("--email", "emails", multiple=True, help="Is told of changes; repeatable.")
+@click.option("--sms", multiple=True, help="Is told of changes; repeatable.")
+def add(
+    phones: tuple[str, ...], locale: str, test: bool, emails: tuple[str, ...], sms: tuple[str, ...]
+) -> None:
+    """Add a customer and print the customer number."""
+    now = desk.utc_now()
+    with desk.transaction() as session:
+        customer = add_customer(
+            session, phones=phones, locale=locale, test=test, sms=sms, emails=emails, now=now
+        )
+        audit.record(session, desk.who(), "customer.added", customer.id, now, test=test)
+    click.echo(f"customer {customer.number}")
+
+
+@command.command(name="list")
+def list_() -> None:
+    """All customers."""
+    with desk.transaction() as session:
+        rows = [
+            (c.number, ", ".join(i.e164 for i in c.caller_ids), c.locale, "test" if c.test else "")
+            for c in session.scalars(select(Customer).order_by(Customer.created_at, Customer.number))
+        ]
+    desk.print_table(("number", "calls from", "locale", ""), rows, empty="no customers yet: ivr customer add")
+
+
+@command.command()
+@click.argument("number")
+def show(number: str) -> None:
+    """What is on file for a customer."""
+    with desk.transaction() as session:
+        rows = list(_on_file(session, require_customer(session, number), desk.utc_now()))
+    desk.print_table(("", f"customer {number}"), rows, empty="")
+
+
+@command.command()
+@click.argument("number")
+def reset(number: str) -> None:
+    """Set the failure budget to zero: a customer who was locked out may call again at once."""
+    now = desk.utc_now()
+    with desk.transaction() as session:
+        customer = require_customer(session, number)
+        budget.reset(session, customer.id)
+        audit.record(session, desk.who(), "budget.reset", customer.id, now)
+    click.echo(f"customer {number} may call again")
+
+
+def _on_file(session: Session, customer: Customer, now: datetime) -> Iterator[tuple[str, str]]:
+    yield "locale", customer.locale
+    yield "kind", "test: sandbox bank only" if customer.test else "real"
+    yield "since", desk.minute(customer.created_at)
+    yield "calls from", "\n".join(caller.e164 for caller in customer.caller_ids)
+    yield "is told at", "\n".join(f"{c.kind} {c.address}" for c in customer.contacts)
+    cards = authorised_cards(session, customer.id, now.date())
+    yield "cards", "\n".join(f"{c.brand} •••• {c.last4}" for c in cards)
+    bills = open_bills(session, customer.id)
+    yield "open bills", "\n".join(f"{format_amount(b.amount_minor, b.currency)} {b.merchant}" for b in bills)
+    yield "voiceprint", _voiceprint(session, customer, now)
+    yield "PIN", "set" if has_pin(session, customer.id) else "none"
+    yield "failures", _failures(session, customer, now)
+
+
+def _voiceprint(session: Session, customer: Customer, now: datetime) -> str:
+    if not has_voiceprint(session, customer.id):
+        return "none"
+    return "provisional: small payments only" if is_provisional(session, customer.id, now) else "enrolled"
+
+
+def _failures(session: Session, customer: Customer, now: datetime) -> str:
+    row = session.get(FailureBudget, customer.id)
+    if row is None:
+        return "none"
+    counted = f"{row.in_a_row} in a row, {row.total} of {budget.MOST_IN_ALL} in all"
+    if not budget.is_locked(session, customer.id, now):
+        return counted
+    until = "reset by an operator" if row.total >= budget.MOST_IN_ALL else desk.minute(row.locked_until)
+    return f"{counted}; locked until {until}"

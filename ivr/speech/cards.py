@@ -1,4 +1,4 @@
-"""Which of a customer's cards was said: a few candidate numbers from what was heard, compared as keyed hashes.
+"""Which of a customer's cards was said: a few candidate numbers, compared as keyed hashes.
 
 Pure. The numbers exist only as arguments and results here, in the memory of one turn.
 
@@ -29,7 +29,7 @@ INSERTION_NATS = 7.0  # a digit was said and not heard
 DELETION_NATS = 7.0  # a digit was heard and not said
 REPEATED_NATS = 4.0  # either, beside the same digit: "two two two" heard as "two two"
 
-#: Digits that sound alike on the telephone: five/nine, one/nine, oh/four, two/three/zero, six/eight, one/five.
+#: Digits that sound alike on the telephone: five/nine, one/nine, oh/four, two/three, two/zero, six/eight.
 CONFUSABLE = frozenset(frozenset(pair) for pair in ("59", "19", "04", "23", "02", "68", "15"))
 
 _REPAIRED_HYPOTHESES = 10
@@ -41,7 +41,7 @@ class MissingKey(LookupError):
 
 @dataclass(frozen=True)
 class CardHash:
-    """An authorised card as the database knows it: HMAC-SHA256 of customer id and number, under a named key."""
+    """An authorised card as the database knows it: the keyed hash of its number, and which key."""
 
     card_id: str
     key_id: str
@@ -99,7 +99,7 @@ def which_card(
 
 
 def _substitutions_heard(hypotheses: Sequence[Hypothesis], best: float) -> dict[tuple[int, int, str], float]:
-    """(length, position, digit) to nats: what alternatives of the same length heard there, and how far below."""
+    """(length, position, digit) to nats: how far below the best are alternatives that heard it there."""
     heard: dict[tuple[int, int, str], float] = {}
     for hypothesis in hypotheses:
         for position, digit in enumerate(hypothesis.digits):

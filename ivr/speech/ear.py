@@ -12,7 +12,7 @@ from ivr.speech.audio import SAMPLE_RATE, Pcm
 from ivr.speech.cards import candidates
 from ivr.speech.expect import Expect, Kind
 from ivr.speech.numbers import Hypothesis, hypotheses, plainest
-from ivr.speech.pan import LONGEST, is_complete, issuer, may_go_on
+from ivr.speech.pan import SHORTEST, is_complete, issuer, may_go_on
 from ivr.speech.recogniser import MAX_ALTERNATIVES, UNKNOWN, DigitModel, Grammar, Recogniser, Spoken
 
 log = structlog.get_logger()
@@ -22,8 +22,8 @@ T = TypeVar("T")
 #: How far below the best path an alternative with the right number of digits may lie to end a DIGITS turn.
 COUNT_MARGIN_NATS = 4.0
 
-#: Best paths worth judging at a pause: one digit short of the shortest usual number, up to one too many.
-_NEARLY_WHOLE = range(13, LONGEST + 2)
+#: Digits on the best path from which a pause may be the end of a card number.
+_NEARLY_WHOLE = SHORTEST
 _HEAR_EVERY_MS = 100  # Vosk computes in steps of up to 200 ms; smaller pieces gain nothing
 _NO_SAMPLES = np.zeros(0, np.int16)
 
@@ -36,7 +36,7 @@ _GRAMMARS = {
 
 
 class Ear:
-    """Hears one turn in the thread that calls ``hear``. A recogniser that fails leaves it deaf, not broken."""
+    """Hears one turn, in the thread that calls ``hear``. If its recogniser fails, it is deaf, not broken."""
 
     def __init__(self, model: DigitModel, expect: Expect) -> None:
         self._model = model
@@ -45,12 +45,14 @@ class Ear:
         self._deaf = False
         self._waiting: list[Pcm] = []
         self._words: list[str] = []
-        self._judged: tuple[list[str], bool] = ([], False)  # is_complete of these words, so as to judge once
+        self._judged: bool | None = None  # is_complete, judged once a pause
         self.unchanged_ms = 0  # since the best path last gained or changed a word
 
-    def hear(self, pcm: Pcm) -> None:
-        """The next samples, int16 at 8 kHz."""
+    def hear(self, pcm: Pcm, is_speech: bool) -> None:
+        """The next samples, int16 at 8 kHz, and whether somebody speaks in them."""
         self._waiting.append(pcm)
+        if is_speech:
+            self._judged = None
         heard_ms = sum(map(len, self._waiting)) * 1000 // SAMPLE_RATE
         if heard_ms < _HEAR_EVERY_MS:
             return
@@ -58,6 +60,7 @@ class Ear:
         words = self._hearing(Recogniser.partial_words, self._words)
         if words != self._words:
             self._words = words
+            self._judged = None
             self.unchanged_ms = 0
 
     def anything(self) -> bool:
@@ -66,11 +69,9 @@ class Ear:
 
     def is_complete(self) -> bool:
         """Whether what was asked for was said, by its length and checksum or its word alone."""
-        words, complete = self._judged
-        if words != self._words:
-            complete = self._judge()
-            self._judged = (self._words, complete)
-        return complete
+        if self._judged is None:
+            self._judged = self._judge()
+        return self._judged
 
     def may_go_on(self) -> bool:
         """Whether a complete card number may be the beginning of a longer one."""
@@ -92,11 +93,11 @@ class Ear:
             return self._is_card()
         if self._expect.kind is Kind.DIGITS:
             return self._is_count(self._expect.count)
-        return self._expect.spoken_answer([w for w in self._words if w != UNKNOWN]) is not None
+        return self.answer() is not None
 
     def _is_card(self) -> bool:
-        heard = plainest(self._words)
-        if not is_complete(heard) and len(heard) not in _NEARLY_WHOLE:
+        # The best path lags behind: its last digit may not be in it yet.
+        if len(plainest(self._words)) < _NEARLY_WHOLE:
             return False
         ranked = self.hypotheses()
         if not ranked:
@@ -109,11 +110,11 @@ class Ear:
         return any(_usual(pan) and abs(len(pan) - len(best)) <= 1 for pan in candidates(ranked))
 
     def _is_count(self, count: int) -> bool:
-        heard = len(plainest(self._words))
-        if heard != count - 1:
-            return heard >= count
         ranked = self.hypotheses()
-        return any(len(h.digits) == count and ranked[0].score - h.score <= COUNT_MARGIN_NATS for h in ranked)
+        if not ranked or len(ranked[0].digits) < count - 1:
+            return False
+        near = [h for h in ranked if ranked[0].score - h.score <= COUNT_MARGIN_NATS]
+        return len(ranked[0].digits) >= count or any(len(h.digits) == count for h in near)
 
     def _spoken(self) -> list[Spoken]:
         """Every alternative so far; closes the recogniser's segment, so only for judging at a pause."""
@@ -131,7 +132,7 @@ class Ear:
             self._recogniser = self._recogniser or self._model.recogniser(_GRAMMARS[self._expect.kind])
             self._recogniser.accept(samples)
             return use(self._recogniser)
-        except Exception as error:  # noqa: BLE001  vosk raises nothing more precise, and keys must still work
+        except Exception as error:  # vosk raises nothing more precise, and keys must still work
             log.error("recogniser failed", error=type(error).__name__)
             self._deaf = True
             return otherwise

@@ -13,15 +13,20 @@ from dataclasses import dataclass, field
 from heapq import nsmallest
 from math import inf
 
-DIGITS = {word: str(value) for value, word in enumerate(
-    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-)} | {"oh": "0"}  # fmt: skip
-TEENS = {word: str(value) for value, word in enumerate(
-    ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"), 10
-)}  # fmt: skip
-TENS = {word: str(value) for value, word in enumerate(
-    ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), 2
-)}  # fmt: skip
+# fmt: off
+DIGITS = {
+    "zero": "0", "oh": "0", "one": "1", "two": "2", "three": "3", "four": "4",
+    "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+}
+TEENS = {
+    "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14",
+    "fifteen": "15", "sixteen": "16", "seventeen": "17", "eighteen": "18", "nineteen": "19",
+}
+TENS = {
+    "twenty": "2", "thirty": "3", "forty": "4", "fifty": "5",
+    "sixty": "6", "seventy": "7", "eighty": "8", "ninety": "9",
+}
+# fmt: on
 TIMES = {"double": 2, "triple": 3}
 HUNDRED = "hundred"
 CORRECTION = "no"

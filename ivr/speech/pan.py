@@ -1,4 +1,4 @@
-"""Card numbers: checksum, issuer, possible lengths, the keyed hash, and the one way a number is shown. Pure."""
+"""Card numbers: checksum, issuer, lengths, the keyed hash, and the one way a number is shown. Pure."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def may_go_on(pan: str) -> bool:
 
 
 def pan_hash(key: bytes, customer_id: str, pan: str) -> bytes:
-    """HMAC-SHA256 (32 bytes) over customer id and number, so that a card cannot be linked across customers."""
+    """HMAC-SHA256 over customer id and number: nothing links one card between two customers."""
     return hmac.digest(key, f"{customer_id}\x00{pan}".encode(), "sha256")
 
 

@@ -49,7 +49,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Spoken:
-    """One alternative of what was said; ``score`` is a log-likelihood in nats, comparable within a turn only."""
+    """One alternative of what was said; ``score``: log-likelihood in nats, comparable within a turn."""
 
     words: tuple[Word, ...] = field(repr=False)
     score: float
@@ -133,7 +133,7 @@ class Recogniser:
         return self._finished[0].texts + text.split()
 
     def finish(self, n: int) -> list[Spoken]:
-        """The ``n`` best alternatives of the whole turn so far, best first; at least one, perhaps of no words.
+        """The ``n`` best alternatives of the whole turn so far, best first; at least one, perhaps empty.
 
         Closes the segment in hand: what is accepted afterwards is heard as beginning anew, and a
         later ``finish`` joins the segments.

@@ -88,18 +88,16 @@ class Listening:
             return self._keypad.waited(self._now_ms)
         if self._ear is None:
             return EndReason.NOTHING if self._now_ms >= START_QUIET_MS else None
-        self._ear.hear(pcm)
+        self._ear.hear(pcm, is_speech=self._activity.quiet_ms == 0)
         return self._spoken_end(self._ear)
 
     def _spoken_end(self, ear: Ear) -> EndReason | None:
         quiet_ms = max(self._activity.quiet_ms, ear.unchanged_ms - WORD_DELAY_MS)
         if quiet_ms < COMPLETE_QUIET_MS:
             return None
+        if ear.is_complete() and (quiet_ms >= OPEN_QUIET_MS or not ear.may_go_on()):
+            return EndReason.COMPLETE
         if not ear.anything():
             waited_ms = START_QUIET_MS if self._activity.quiet_ms else LONGEST_START_MS
             return EndReason.NOTHING if self._now_ms >= waited_ms else None
-        if quiet_ms >= MIDDLE_QUIET_MS:
-            return EndReason.QUIET
-        if ear.is_complete() and (quiet_ms >= OPEN_QUIET_MS or not ear.may_go_on()):
-            return EndReason.COMPLETE
-        return None
+        return EndReason.QUIET if quiet_ms >= MIDDLE_QUIET_MS else None

@@ -88,6 +88,7 @@ def test_what_is_no_key_is_ignored() -> None:
 )
 def test_a_keyed_card_number_is_whole_by_length_and_checksum(keys: str, whole: bool) -> None:
     assert Expect.card().whole_keys(keys) is whole
+    assert Expect.keys(*range(7, 20)).whole_keys(keys) is (whole or len(keys) == 19)
 
 
 @pytest.mark.parametrize(

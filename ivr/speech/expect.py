@@ -55,9 +55,8 @@ class Expect:
 
     def whole_keys(self, keys: str) -> bool:
         """Whether no further key is to be waited for. A 0 alone may ask for an agent, so it waits."""
-        if self.kind is Kind.CARD:
-            return is_complete(keys) and not may_go_on(keys)
-        return len(keys) == max(self.key_lengths, default=0) and keys != "0"
+        whole_card = is_complete(keys) and not may_go_on(keys)
+        return keys != "0" and (whole_card or len(keys) == max(self.key_lengths, default=None))
 
     def keyed_answer(self, keys: str) -> str | int | None:
         """What keys say in place of a word: 1 is yes and 2 is no; the number of a choice is itself."""

@@ -609,11 +609,13 @@ def test_silence_lasts_until_the_service_stops_listening(service: Service) -> No
 def test_a_card_of_the_fixtures_can_be_keyed_and_is_not_in_the_record(service: Service) -> None:
     service.on("/voice/answer", '<Gather action="/voice/turn/1"><Say>choose</Say></Gather>')
     service.on("/voice/turn/1", "<Hangup/>")
-    record = call(service, {"expect": "choose", "keys": "{card.alice}#"}, cards={"alice": "4539148803436467"})
+    record = call(
+        service, {"expect": "choose", "keys": "{card.alice}#"}, values={"card.alice": "4539148803436467"}
+    )
     assert service.forms("/voice/turn/1")[0]["Digits"] == "4539148803436467"
     assert "453914" not in json.dumps(record.as_json())
     assert "453914" not in repr(record)
-    assert "••••6467#" in json.dumps(record.as_json(), ensure_ascii=False)
+    assert "•••• 6467#" in json.dumps(record.as_json(), ensure_ascii=False)
 
 
 def test_a_recording_that_is_missing_is_the_scenarios_mistake(service: Service, audio: Path) -> None:

@@ -19,6 +19,9 @@ SILENT_FRAME = b"\xff" * FRAME_SAMPLES  # mu-law zero: what a line carries while
 
 GAP_S = (0.05, 0.16)  # between two digits
 GROUP_GAP_S = (0.25, 0.45)  # after every fourth digit of a long number
+_NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+WORDS = {name: str(digit) for digit, name in enumerate(_NAMES)}
+
 SPEECH_DB = -35.0  # a frame this far under the loudest is no speech
 
 
@@ -39,7 +42,7 @@ class Voices:
         raise ScenarioError(f"no recording {name} in {' or '.join(map(str, self._roots))}")
 
     def spoken(self, text: str, voice: str | None, rng: random.Random) -> Pcm:
-        """``text`` said in a person's clips: digits one by one with natural gaps, other words whole.
+        """``text`` said in a person's clips: digits (or their names) one by one, other words whole.
 
         ``<voice>/digits/<digit>_<take>.wav`` and ``<voice>/<word>.wav``; takes and gaps come from ``rng``.
         """
@@ -48,7 +51,7 @@ class Voices:
         pieces: list[Pcm] = []
         long = sum(character.isdigit() for character in text) > 6
         said = 0
-        for word in text.split():
+        for word in (WORDS.get(word, word) for word in text.split()):
             if not word.isdigit():
                 pieces += [self.recording(f"{voice}/{word}.wav"), _quiet(rng, GROUP_GAP_S)]
                 continue

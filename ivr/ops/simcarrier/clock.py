@@ -12,9 +12,9 @@ CATCH_UP_S = 0.1  # wall seconds that a pause may be shortened by after the mach
 class Clock:
     """Seconds of the call since it rang.
 
-    What the *caller and the line* do (speak, listen, wait) takes ``1 / speed`` of its time. What the *service*
-    does is not scaled: a webhook that takes 50 ms takes 50 ms of the call at any speed, so that keys typed
-    meanwhile are lost as often as on a real line.
+    What the *caller and the line* do (speak, listen, wait) takes ``1 / speed`` of its time. What the
+    *service* does is not scaled: a webhook that takes 50 ms takes 50 ms of the call at any speed, so that
+    keys typed meanwhile are lost as often as on a real line.
     """
 
     def __init__(self, speed: float = 1.0) -> None:

@@ -6,23 +6,18 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-_DIGITS = re.compile(r"\d(?:[ -]?\d){4,}")
-SHOWN_DIGITS = 4  # up to so many digits are shown: last fours, challenges, choices
-CARD_DIGITS = 12  # from so many on it may be a card, and its last four are shown
+from ivr.speech.pan import masked
+
+_DIGITS = re.compile(r"\d(?:[ -]?\d){4,}")  # four and less are last fours, challenges and choices
 
 
 def mask(text: str) -> str:
     """``text`` without secrets: a card number down to its last four digits, a PIN or a code entirely.
 
     >>> mask("4111 1111 1111 1111#"), mask("271828"), mask("4 7 1 9")
-    ('••••1111#', '••••••', '4 7 1 9')
+    ('•••• 1111#', '••••', '4 7 1 9')
     """
-
-    def masked(match: re.Match[str]) -> str:
-        digits = re.sub(r"\D", "", match[0])
-        return "••••" + digits[-4:] if len(digits) >= CARD_DIGITS else "•" * len(digits)
-
-    return _DIGITS.sub(masked, text)
+    return _DIGITS.sub(lambda match: masked(re.sub(r"\D", "", match[0])), text)
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,8 @@ class Streamed(Event):
     """The end of a media stream.
 
     ``end_of_turn_ms`` is the wall time from sending the last frame with speech in it, or the last key, to the
-    service's close; None when the caller hung up, said nothing, or was cut off. It means something at speed 1 only.
+    service's close; None when the caller hung up, said nothing, or was cut off. It means something at speed 1
+    only.
     """
 
     seconds: float
@@ -114,13 +110,10 @@ class CallRecord:
     call_sid: str
     caller: str
     events: list[Event] = field(default_factory=list)
-    errors: list[str] = field(
-        default_factory=list
-    )  # of the service, as the carrier's debugger would show them
+    errors: list[str] = field(default_factory=list)  # of the service, as the carrier would log them
     mismatch: str | None = None  # the prompt expected and those heard instead
-    notes: list[str] = field(
-        default_factory=list
-    )  # what was found out afterwards, such as the voice decision
+    decisions: dict[int, str] = field(default_factory=dict)  # of the service by step, where readable
+    values: dict[str, str] = field(default_factory=dict, repr=False)  # told in prompts: the digits to say
 
     def add(self, event: Event) -> None:
         self.events.append(event)
@@ -155,5 +148,5 @@ class CallRecord:
             "events": [{"event": type(event).__name__.lower(), **asdict(event)} for event in self.events],
             "errors": self.errors,
             "mismatch": self.mismatch,
-            "notes": self.notes,
+            "decisions": {str(step): decision for step, decision in self.decisions.items()},
         }

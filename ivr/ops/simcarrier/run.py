@@ -35,23 +35,23 @@ def run_call(
     auth_token: str,
     speed: float = 1.0,
     audio: Path | None = None,
-    cards: Mapping[str, str] | None = None,
+    values: Mapping[str, str] | None = None,
     recognise: Recogniser | None = None,
     budget: Budget = CARRIER_BUDGET,
     to: str = TO,
 ) -> CallRecord:
     """Make one call to the service at ``base_url`` and say what happened.
 
-    ``audio`` is the folder of the callers' recordings (the scenario's own folder comes first); ``cards`` are test
-    card numbers that the scenario may name as ``{card.NAME}``; ``recognise`` tells a prompt's id and values from
-    its words (default: the service's own prompts). ``speed`` scales the caller's time, not the service's. Errors of
-    the service stand in the record; ScenarioError is raised when the scenario itself cannot be played.
+    ``audio`` is the folder of the callers' recordings (the scenario's own folder comes first); ``values`` are
+    what the scenario may name besides what prompts tell, such as ``{card.alice}``; ``recognise`` tells a
+    prompt's id and values from its words (default: the service's own prompts). ``speed`` scales the caller's
+    time, not the service's. Errors of the service stand in the record; ScenarioError is raised when the
+    scenario itself cannot be played.
     """
     clock = Clock(speed)
     record = CallRecord(scenario.name, "CA" + secrets.token_hex(16), scenario.caller.from_)
     voices = Voices(*([scenario.folder] + ([audio] if audio else [])))
-    values = {f"card.{name}": number for name, number in (cards or {}).items()}
-    caller = Caller(scenario, voices, record, values, max(PATIENCE_S, PATIENCE_WALL_S * speed))
+    caller = Caller(scenario, voices, record, values or {}, max(PATIENCE_S, PATIENCE_WALL_S * speed))
     line = Line(auth_token, clock, record, budget)
     try:
         _Call(
@@ -79,7 +79,15 @@ class _Call:
         self._repeat = scenario.carrier.repeat_every_request
         self._caller, self._clock, self._line, self._record = caller, clock, line, record
         self._leg = Leg(
-            account_sid, caller, clock, line, record, recognise, self._callback, scenario.caller.dialled_for_s
+            account_sid=account_sid,
+            caller=caller,
+            clock=clock,
+            line=line,
+            record=record,
+            recognise=recognise,
+            callback=self._callback,
+            dialled_for_s=scenario.caller.dialled_for_s,
+            forge_stream_token=scenario.carrier.forge_stream_token,
         )
         self._params = {
             "CallSid": record.call_sid,

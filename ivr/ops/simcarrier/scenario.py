@@ -93,6 +93,7 @@ class Carrier(_Part):
     """What the carrier does all through the call."""
 
     repeat_every_request: Repeat | None = None
+    forge_stream_token: bool = False  # streams come with a token that the service did not give
 
 
 class End(_Part):

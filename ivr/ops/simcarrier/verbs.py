@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,6 +74,7 @@ class Leg:
     recognise: Recogniser
     callback: Callable[[str, Mapping[str, str]], None]  # a status callback: its answer is ignored
     dialled_for_s: float
+    forge_stream_token: bool = False
 
     def pass_time(self, seconds: float, skip: bool = False) -> None:
         """Let time pass in which nobody listens. Raises HungUp when the caller hangs up meanwhile."""
@@ -183,7 +184,10 @@ def _record(leg: Leg, verb: Record) -> Goto | None:
 
 
 def _connect(leg: Leg, verb: Connect) -> Goto | None:
-    stream = MediaStream(verb.stream, leg.account_sid, leg.caller, leg.clock, leg.record)
+    given = verb.stream
+    if leg.forge_stream_token:
+        given = replace(given, parameters={**given.parameters, "token": secrets.token_hex(32)})
+    stream = MediaStream(given, leg.account_sid, leg.caller, leg.clock, leg.record)
     try:
         if not (verb.stream.url.startswith("wss://") or is_loopback(verb.stream.url)):
             raise StreamFailed(f"31921 at {verb.stream.url}: only wss:// leaves this machine")

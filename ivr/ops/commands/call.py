@@ -1,0 +1,128 @@
+"""``ivr call``: recorded callers ring a running service, as the carrier would."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import requests
+from rich.console import Console
+
+from ivr.ops.simcarrier import junit
+from ivr.ops.simcarrier.ladder import ladder
+from ivr.ops.simcarrier.record import CallRecord
+from ivr.ops.simcarrier.run import run_call
+from ivr.ops.simcarrier.scenario import Scenario, ScenarioError, load
+from ivr.resources import shipped
+from ivr.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from ivr.ops.simcarrier.checks import Inside
+
+LOCAL_URL = "http://127.0.0.1:8400"
+
+
+@click.command()
+@click.argument("files", metavar="SCENARIO.toml...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--url", help="A deployed service; default: the one on this machine, which is looked into, too."
+)
+@click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(min=0.1, max=200))
+@click.option("--audio", type=click.Path(path_type=Path), help="Recordings; default: those that ship.")
+@click.option(
+    "--log", type=click.Path(path_type=Path), help="Log file, or folder of *.log, to search for cards."
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the calls there, as JSON.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write a JUnit report there.")
+def command(
+    files: tuple[Path, ...],
+    url: str | None,
+    speed: float,
+    audio: Path | None,
+    log: Path | None,
+    json_file: Path | None,
+    junit_file: Path | None,
+) -> None:
+    """Play recorded callers into a running service, as the carrier would; one TOML file is one call.
+
+    Requests are signed with IVR_AUTH_TOKEN, the token of the account that the service knows. On this machine
+    the database, Redis and the sandbox bank's books are checked after each call. With --url only what the
+    carrier sees is; call with customers that were added with --test alone: the service debits their cards at
+    the sandbox bank and nowhere else.
+
+    The exit status is 1 when anything was not as a scenario says, 2 when a scenario cannot be played.
+    """
+    console = Console(highlight=False)
+    try:
+        scenarios = [load(file) for file in files]
+        inside = None if url else _inside(settings(), log)
+        calls = [_call(scenario, url, speed, audio, inside, console) for scenario in scenarios]
+    except ScenarioError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    if json_file:
+        report = [{**record.as_json(), "problems": problems} for record, problems in calls]
+        json_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if junit_file:
+        junit.write(junit_file, calls)
+    wrong = sum(bool(problems) for _, problems in calls)
+    console.print(f"{len(calls) - wrong} of {len(calls)} calls as they should be")
+    sys.exit(1 if wrong else 0)
+
+
+def _call(
+    scenario: Scenario,
+    url: str | None,
+    speed: float,
+    audio: Path | None,
+    inside: Inside | None,
+    console: Console,
+) -> tuple[CallRecord, list[str]]:
+    from ivr.ops.simcarrier.checks import look, problems_of, unchecked
+
+    before = look(inside) if inside else None
+    record = run_call(
+        scenario,
+        base_url=url or settings().public_url or LOCAL_URL,
+        account_sid=settings().account_sid,
+        auth_token=settings().auth_token.get_secret_value(),
+        speed=speed,
+        audio=audio or shipped("fixtures/audio"),
+        values={f"card.{name}": number for name, number in fixture_cards().items()},
+    )
+    problems = problems_of(scenario, record, inside, before)
+    console.print(ladder(record))
+    for problem in problems:
+        console.print(f"[red]WRONG[/] {problem}")
+    if not inside and (keys := unchecked(scenario.end)):
+        console.print(f"not visible from outside, and not checked: {', '.join(keys)}")
+    return record, problems
+
+
+def fixture_cards() -> dict[str, str]:
+    """The card numbers of the fixtures by name."""
+    cards: dict[str, str] = tomllib.loads(shipped("fixtures/cards.toml").read_text(encoding="utf-8"))["cards"]
+    return cards
+
+
+def _inside(settings: Settings, log: Path | None) -> Inside:
+    """The service of this machine, as its settings name it."""
+    from ivr.ops.simcarrier.checks import Inside
+    from ivr.store import redis
+    from ivr.store.db import Database
+
+    def books() -> Any:
+        key = {"X-Api-Key": settings.bank_api_key.get_secret_value()}
+        try:
+            answer = requests.get(f"{settings.bank_url}/_books", headers=key, timeout=10)
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            raise click.ClickException(f"the bank's books at {settings.bank_url}: {error}") from None
+        return answer.json()
+
+    database = Database(settings.sqlalchemy_url())
+    return Inside(database, redis.connect(settings), books, fixture_cards(), log)

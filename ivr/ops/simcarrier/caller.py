@@ -69,7 +69,7 @@ class Caller:
         """A prompt begins."""
         self._heard.append(prompt or "?")
         self._values.update(values)
-        self._record.values.update(values)
+        self._record.told.update(values)
         self._idle_since_s = None
         turn = self._due()
         if turn and turn.barge:

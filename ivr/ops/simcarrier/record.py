@@ -113,7 +113,7 @@ class CallRecord:
     errors: list[str] = field(default_factory=list)  # of the service, as the carrier would log them
     mismatch: str | None = None  # the prompt expected and those heard instead
     decisions: dict[int, str] = field(default_factory=dict)  # of the service by step, where readable
-    values: dict[str, str] = field(default_factory=dict, repr=False)  # told in prompts: the digits to say
+    told: dict[str, str] = field(default_factory=dict, repr=False)  # values in prompts: the digits to say
 
     def add(self, event: Event) -> None:
         self.events.append(event)

@@ -1,0 +1,459 @@
+"""Calls judged for real: real voices (of the fixtures), real encoder, database and Redis; only the ear is given."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import redis
+from sqlalchemy import select, update
+
+from ivr.call.engine import Engine
+from ivr.call.flow import State
+from ivr.call.judging import Judge
+from ivr.call.judging.judge import FLOOR_S
+from ivr.call.models import Turn
+from ivr.call.session import Answer, CallStore
+from ivr.carrier.twiml import twiml
+from ivr.customers import budget
+from ivr.customers.bills import create_bill
+from ivr.customers.cards import add_card
+from ivr.customers.enrolment import issue_code
+from ivr.customers.models import Consent, Customer, Notice, VoiceprintRow
+from ivr.customers.pins import check_pin, set_pin
+from ivr.customers.register import add_customer
+from ivr.customers.voiceprints import load_voiceprint, record_consent, store_voiceprint
+from ivr.keys import Keyring
+from ivr.payments.models import Payment
+from ivr.resources import shipped
+from ivr.settings import Settings
+from ivr.speech.audio import read_audio
+from ivr.speech.expect import EndReason, Heard
+from ivr.speech.numbers import Hypothesis
+from ivr.store.db import Database
+from voiceprint import Encoder, Scorer, enrol
+
+ALICE, UNKNOWN = "+14155550101", "+14155550199"
+CARD, OTHER_CARD = "4539148803436467", "4539147269105384"
+PIN, CODE_LENGTH = "482915", 8
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return Encoder.load(shipped("models/voice"))
+
+
+@pytest.fixture(scope="session")
+def scorer() -> Scorer:
+    return Scorer.load(shipped("models/voice"))
+
+
+@dataclass
+class Telephone:
+    """One call: what the caller says or keys goes in, what the carrier would be told comes out."""
+
+    engine: Engine
+    judge: Judge
+    settings: Settings
+    sid: str
+    answer: Answer
+
+    def says(self, digits: str, voice: str, recording: str = "card") -> Answer:
+        pcm = read_audio(shipped(f"fixtures/audio/{voice}/{recording}.wav"))
+        return self._over(Heard(EndReason.COMPLETE, (Hypothesis(digits, 0.0),), pcm=pcm, speech_ms=6000))
+
+    def answers_challenge(self, voice: str, digits: str | None = None) -> Answer:
+        call = self.engine.store.load(self.sid)
+        assert call
+        digits = digits if digits is not None else call[1].digits
+        clips = [read_audio(shipped(f"fixtures/audio/{voice}/digits/{d}_1.wav")) for d in digits]
+        heard = Heard(EndReason.COMPLETE, (Hypothesis(digits, 0.0),), pcm=np.concatenate(clips), speech_ms=2000)
+        return self._over(heard)
+
+    def answers(self, answer: str | int) -> Answer:
+        return self._over(Heard(EndReason.COMPLETE, answer=answer))
+
+    def keys(self, keys: str) -> Answer:
+        return self._over(Heard(EndReason.KEYS, keys=keys))
+
+    def is_silent(self) -> Answer:
+        return self._over(Heard(EndReason.NOTHING))
+
+    @property
+    def heard(self) -> str:
+        """The prompt that the caller hears now."""
+        return self.answer.lines[-1].prompt
+
+    @property
+    def carrier_sees(self) -> str:
+        text = twiml(self.answer, "https://pay.example.com", "token", self.settings)
+        return re.sub(r"say after the tone: [\d ]+", "say after the tone: *", text)
+
+    def _over(self, heard: Heard) -> Answer:
+        step = self.answer.step
+        at = self.engine.store.load(self.sid)
+        assert at
+        self.judge.conclude(step, at[1], heard)
+        following = self.engine.turn_over(self.sid, step)
+        assert following
+        self.answer = following
+        return following
+
+
+@dataclass
+class House:
+    """The service, and an operator who adds customers."""
+
+    database: Database
+    keyring: Keyring
+    settings: Settings
+    encoder: Encoder
+    scorer: Scorer
+    engine: Engine
+    judge: Judge
+    calls: int = 0
+
+    def customer(
+        self, phone: str = ALICE, *, voice: str | None = "alice", pin: str | None = PIN, bills: Sequence[int] = (4210,)
+    ) -> str:
+        with self.database.transaction() as session:
+            customer = add_customer(session, phones=[phone], test=True, sms=[phone], now=NOW)
+            add_card(
+                session, customer.id, CARD, exp_year=NOW.year + 2, exp_month=12, token="tok_1",
+                authorised_by="test", keyring=self.keyring, now=NOW,
+            )  # fmt: skip
+            for amount in bills:
+                create_bill(
+                    session, customer.id, merchant="Corner Bookshop", amount_minor=amount, currency="USD", now=NOW
+                )
+            if pin:
+                set_pin(session, customer.id, pin, self.keyring, NOW)
+            if voice:
+                self._voiceprint(session, customer.id, voice)
+            return customer.id
+
+    def _voiceprint(self, session, customer_id: str, voice: str) -> None:  # type: ignore[no-untyped-def]
+        heard = [
+            self.encoder.embed(read_audio(shipped(f"fixtures/audio/{voice}/enrol_{i}.wav"))) for i in (1, 2, 3)
+        ]
+        blob = enrol(heard, self.scorer.enrolment_limits).to_bytes()
+        consent = record_consent(session, customer_id, text_version="1", channel="test", now=NOW)
+        store_voiceprint(
+            session, customer_id, blob, self.encoder.model_id, 8000, "telephone", consent.id, self.keyring, NOW
+        )
+        session.execute(update(VoiceprintRow).values(provisional_until=NOW - timedelta(hours=1)))
+
+    def call(self, phone: str = ALICE) -> Telephone:
+        self.calls += 1
+        sid = f"CA{self.calls:032d}"
+        answer = self.engine.ring(sid, phone, "TN-Validation-Passed-A", "en")
+        return Telephone(self.engine, self.judge, self.settings, sid, answer)
+
+    def payments(self) -> list[Payment]:
+        with self.database.transaction() as session:
+            return list(session.scalars(select(Payment)))
+
+
+@pytest.fixture
+def house(
+    database: Database,
+    redis_client: redis.Redis,
+    keyring: Keyring,
+    settings: Settings,
+    encoder: Encoder,
+    scorer: Scorer,
+) -> Iterator[House]:
+    calls = CallStore(redis_client, keyring)
+    judge = Judge(database, calls, keyring, encoder, scorer, lambda: NOW)
+    engine = Engine(calls, database, judge, lambda: NOW, "sandbox")
+    yield House(database, keyring, settings, encoder, scorer, engine, judge)
+
+
+def test_her_voice_her_card_and_the_fresh_digits_start_one_payment(house: House) -> None:
+    customer_id = house.customer()
+    call = house.call()
+    assert call.says(CARD, "alice").then == "listen"
+    assert call.heard == "challenge.ask"
+    assert call.answers_challenge("alice").then == "hold"
+    (payment,) = house.payments()
+    assert (payment.customer_id, payment.amount_minor, payment.currency) == (customer_id, 4210, "USD")
+    assert payment.evidence["factors"] == ["spoken card", "voice", "challenge"]
+
+
+def _wrong_voice(house: House) -> list[str]:
+    house.customer()
+    call = house.call()
+    return _three_times(call, lambda: call.says(CARD, "bob", "alice_card"))
+
+
+def _wrong_card(house: House) -> list[str]:
+    house.customer()
+    call = house.call()
+    return _three_times(call, lambda: call.says(OTHER_CARD, "alice", "foreign_card"))
+
+
+def _wrong_voice_and_card(house: House) -> list[str]:
+    house.customer()
+    call = house.call()
+    return _three_times(call, lambda: call.says(OTHER_CARD, "bob", "card"))
+
+
+def _unknown_caller(house: House) -> list[str]:
+    house.customer()
+    call = house.call(UNKNOWN)
+    return _three_times(call, lambda: call.says(CARD, "alice"))
+
+
+def _no_voiceprint(house: House) -> list[str]:
+    house.customer(voice=None)
+    call = house.call()
+    return _three_times(call, lambda: call.says(CARD, "alice"))
+
+
+def _locked(house: House) -> list[str]:
+    customer_id = house.customer()
+    with house.database.transaction() as session:
+        for i in range(6):
+            budget.record_failure(session, [customer_id], f"CAx{i}", "1", NOW)
+    call = house.call()
+    return _three_times(call, lambda: call.says(CARD, "alice"))
+
+
+def _silence(house: House) -> list[str]:
+    house.customer()
+    call = house.call()
+    return _three_times(call, call.is_silent)
+
+
+def _three_times(call: Telephone, attempt: Callable[[], Answer]) -> list[str]:
+    seen = [call.carrier_sees]
+    for _ in range(3):
+        started = time.monotonic()
+        attempt()
+        assert time.monotonic() - started >= FLOOR_S  # judged no faster, however early it was clear
+        seen.append(call.carrier_sees)
+    call.keys(CARD)
+    seen.append(call.carrier_sees)
+    call.keys("999999")
+    seen.append(call.carrier_sees)
+    return seen
+
+
+WRONGS = [_wrong_voice, _wrong_card, _wrong_voice_and_card, _unknown_caller, _no_voiceprint, _locked, _silence]
+
+
+@pytest.mark.parametrize("wrong", WRONGS[1:], ids=lambda f: f.__name__)
+def test_whatever_is_wrong_the_carrier_sees_the_same(
+    house: House, wrong: Callable[[House], list[str]], redis_client: redis.Redis
+) -> None:
+    seen = wrong(house)
+    assert "Sorry" not in seen[0]
+    redis_client.flushall()
+    with house.database.transaction() as session:
+        for table in reversed(Customer.metadata.sorted_tables):
+            session.execute(table.delete())
+    house.calls = 0
+    assert seen == _wrong_voice(house)
+
+
+@pytest.mark.parametrize("wrong", [_wrong_voice, _wrong_card, _wrong_voice_and_card], ids=lambda f: f.__name__)
+def test_every_wrong_factor_draws_on_one_budget(house: House, wrong: Callable[[House], list[str]]) -> None:
+    wrong(house)  # three spoken, and a wrong PIN
+    with house.database.transaction() as session:
+        (customer,) = session.scalars(select(Customer))
+        assert not budget.is_locked(session, customer.id, NOW)
+    call = house.call()
+    call.says(OTHER_CARD, "alice", "foreign_card")
+    with house.database.transaction() as session:
+        assert budget.is_locked(session, customer.id, NOW)
+    assert call.says(CARD, "alice").lines[0].prompt == "card.retry"  # right now, and no use
+
+
+def test_silence_and_noise_are_nobodys_failure(house: House) -> None:
+    _silence(house)
+    with house.database.transaction() as session:
+        turns = session.scalars(select(Turn).order_by(Turn.step)).all()
+        assert [turn.decisions.get("card") for turn in turns[:3]] == [None] * 3
+
+
+def test_card_and_pin_pay_without_a_voice(house: House) -> None:
+    house.customer(voice=None)
+    call = house.call()
+    call.keys(CARD)
+    assert call.heard == "pin.ask"
+    call.keys(PIN)
+    assert call.heard == "keypad.confirm"
+    call.keys("1")
+    (payment,) = house.payments()
+    assert payment.evidence["factors"] == ["keyed card", "pin", "key"]
+
+
+def test_who_did_not_match_cannot_finish_by_keypad_in_that_call(house: House) -> None:
+    house.customer()
+    call = house.call()
+    call.says(CARD, "bob", "alice_card")
+    call.keys(CARD)
+    assert call.keys(PIN).lines[0].prompt == "keypad.retry"
+    again = house.call()
+    again.keys(CARD)
+    again.keys(PIN)
+    assert again.heard == "keypad.confirm"
+
+
+def test_a_wrong_card_or_a_wrong_pin_is_told_only_after_both(house: House) -> None:
+    house.customer(voice=None)
+    for card, pin in ((OTHER_CARD, PIN), (CARD, "111222")):
+        call = house.call()
+        call.keys(card)
+        assert call.heard == "pin.ask"
+        call.keys(pin)
+        assert call.heard == "keypad.retry"
+
+
+def test_old_digits_or_another_voice_do_not_answer_a_challenge(house: House) -> None:
+    house.customer()
+    call = house.call()
+    call.says(CARD, "alice")
+    call.answers_challenge("bob")
+    assert call.heard == "challenge.retry"
+    at = house.engine.store.load(call.sid)
+    assert at
+    wrong = "".join(str((int(d) + 1) % 10) for d in at[1].digits)
+    call.answers_challenge("alice", wrong)
+    assert call.heard == "challenge.retry"
+    call.answers_challenge("alice")
+    assert call.answer.then == "hold"
+
+
+def test_the_challenge_is_lost_after_three(house: House) -> None:
+    house.customer()
+    call = house.call()
+    call.says(CARD, "alice")
+    for _ in range(3):
+        call.answers_challenge("alice", "")
+    assert (call.heard, call.answer.then, house.payments()) == ("refused", "hang_up", [])
+
+
+def test_a_household_shares_a_number_and_the_voice_tells_who_it_is(house: House) -> None:
+    house.customer(bills=())
+    gus = house.customer(voice="gus")
+    call = house.call()
+    call.says(CARD, "gus")
+    assert call.heard == "challenge.ask"
+    at = house.engine.store.load(call.sid)
+    assert at
+    assert at[1].customer_id == gus
+
+
+def test_from_another_telephone_the_customer_number_selects_her(house: House) -> None:
+    customer_id = house.customer()
+    with house.database.transaction() as session:
+        number = session.get_one(Customer, customer_id).number
+    call = house.call(UNKNOWN)
+    assert call.keys(number).lines[0].prompt == "card.next"
+    assert call.says(CARD, "alice").lines[0].prompt == "challenge.ask"
+    stranger = house.call(UNKNOWN)
+    assert stranger.keys("0000000").lines[0].prompt == "card.next"  # as if it were one
+
+
+def test_several_bills_are_chosen_from(house: House) -> None:
+    house.customer(bills=(1000, 2000, 3000))
+    call = house.call()
+    call.says(CARD, "alice")
+    assert call.heard == "bill.choose"
+    call.answers(2)
+    assert dict(call.answer.lines[0].values)["amount"] == "20 US dollars"
+
+
+def _code(house: House, customer_id: str) -> str:
+    with house.database.transaction() as session:
+        return issue_code(session, customer_id, house.keyring, NOW)
+
+
+def test_enrolment_with_code_and_card_changes_everything_at_its_end(house: House) -> None:
+    customer_id = house.customer(voice=None, pin=None)
+    call = house.call()
+    call.keys(_code(house, customer_id))
+    assert call.says(CARD, "alice").lines[0].prompt == "consent.ask"
+    call.answers("yes")
+    for _ in range(3):
+        call.answers_challenge("alice")
+    assert call.heard == "pin.new"
+    with house.database.transaction() as session:
+        assert load_voiceprint(session, customer_id, house.encoder.model_id, house.keyring) is None
+    assert call.keys("123456").lines[0].prompt == "pin.trivial"
+    call.keys("593826")
+    assert call.keys("593827").lines[0].prompt == "pin.differs"
+    call.keys("593826")
+    assert call.keys("593826").lines[0].prompt == "enrol.done"
+    with house.database.transaction() as session:
+        assert load_voiceprint(session, customer_id, house.encoder.model_id, house.keyring)
+        assert check_pin(session, customer_id, "593826", house.keyring)
+        assert session.scalars(select(Consent)).one().channel == f"call:{call.sid}"
+        assert [notice.template for notice in session.scalars(select(Notice))] == ["enrolled"]
+
+
+def test_a_new_voiceprint_pays_small_amounts_only(house: House) -> None:
+    customer_id = house.customer(bills=(5001,))
+    with house.database.transaction() as session:
+        session.execute(update(VoiceprintRow).values(provisional_until=NOW + timedelta(hours=72)))
+    call = house.call()
+    assert call.says(CARD, "alice").lines[0].prompt == "bill.limit"
+    assert customer_id
+
+
+def test_without_consent_she_gets_a_pin_and_no_voiceprint_stays(house: House) -> None:
+    customer_id = house.customer(voice="alice", pin=None)
+    call = house.call()
+    call.keys(_code(house, customer_id))
+    call.says(CARD, "alice")
+    call.answers("no")
+    call.keys("593826")
+    assert call.keys("593826").lines[0].prompt == "enrol.pin.done"
+    with house.database.transaction() as session:
+        assert load_voiceprint(session, customer_id, house.encoder.model_id, house.keyring) is None
+        assert check_pin(session, customer_id, "593826", house.keyring)
+
+
+def test_an_enrolment_code_works_once_and_not_without_the_card(house: House) -> None:
+    customer_id = house.customer(voice=None)
+    code = _code(house, customer_id)
+    call = house.call()
+    call.keys(code)
+    assert call.says(OTHER_CARD, "alice").lines[0].prompt == "card.retry"
+    wrong = house.call()
+    wrong.keys("00000000")
+    assert wrong.says(CARD, "alice").lines[0].prompt == "card.retry"
+
+
+def test_two_people_cannot_enrol_as_one(house: House) -> None:
+    customer_id = house.customer(voice=None)
+    call = house.call()
+    call.keys(_code(house, customer_id))
+    call.says(CARD, "alice")
+    call.answers("yes")
+    call.answers_challenge("alice")
+    call.answers_challenge("bob")
+    assert call.answers_challenge("alice").lines[0].prompt == "enrol.poor"
+
+
+def test_what_is_kept_of_a_call_holds_no_card_number_pin_or_code(house: House, redis_client: redis.Redis) -> None:
+    customer_id = house.customer(voice=None)
+    code = _code(house, customer_id)
+    call = house.call()
+    call.keys(code)
+    call.keys(CARD)
+    call.answers("no")
+    call.keys("593826")
+    kept = b"".join(
+        field + value for key in redis_client.keys("call:*") for field, value in redis_client.hgetall(key).items()
+    )
+    for secret in (CARD, code, "593826"):
+        assert secret.encode() not in kept
+    assert State.REPEAT_PIN in kept.decode(errors="replace")

@@ -1,4 +1,6 @@
-"""How well the shipped digit model hears people whom no training has heard: ``python -m bench.digits --speech DIR``.
+"""How well the shipped digit model hears people whom no training has heard.
+
+``python -m bench.digits --speech DIR``
 
 Reads ``models/digits`` with Vosk as the service does, and pocketsphinx beside it on a part. Prints rates with
 95 % intervals by bootstrap over speakers, then a line ``PASS|MISS name value target n`` for each target.
@@ -12,7 +14,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ TARGETS = (
     ("phone_numbers", "clean", "digit_error_rate", 0.10),
     ("fsdd_16", "clean", "real_time_factor", 0.03),
 )
-PSEUDO_JSGF = "#JSGF V1.0;\ngrammar digits;\npublic <digits> = ( {} )+ ;\n"
+DIGIT_LOOP_JSGF = "#JSGF V1.0;\ngrammar digits;\npublic <digits> = ( {} )+ ;\n"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def test_sets(speech: Path) -> dict[str, list[Spoken]]:
     """Every utterance that is measured, before channel and noise."""
     commands = _held_out(speech, "speech_commands_digits")
     many_digits = {s: c for s, c in commands.items() if len({w for w, _ in c}) >= 5}
-    numbers = {s: [c for c in said if c[0].isdigit()] for s, said in _held_out(speech, "phone_numbers").items()}
+    numbers = {
+        s: [c for c in said if c[0].isdigit()] for s, said in _held_out(speech, "phone_numbers").items()
+    }
     return {
         "fsdd_16": _joined(_held_out(speech, "fsdd"), 40, SEED),
         "commands_16": _joined(many_digits, 2, SEED + 1),
@@ -119,7 +123,7 @@ def pocketsphinx_digits() -> Callable[[np.ndarray], str]:
     from pocketsphinx import Decoder
 
     decoder = Decoder(samprate=16000, lm=None, bestpath=False, loglevel="FATAL")
-    decoder.add_jsgf_string("digits", PSEUDO_JSGF.format(" | ".join(VALUE)))
+    decoder.add_jsgf_string("digits", DIGIT_LOOP_JSGF.format(" | ".join(VALUE)))
     decoder.activate_search("digits")
 
     def listen(samples: np.ndarray) -> str:
@@ -143,7 +147,9 @@ def interval(heard: Sequence[Heard], rate: Callable[[Iterable[Heard]], float]) -
         by_speaker[h.speaker].append(h)
     groups = list(by_speaker.values())
     rng = np.random.default_rng(SEED)
-    draws = [rate([h for i in rng.integers(len(groups), size=len(groups)) for h in groups[i]]) for _ in range(1000)]
+    draws = [
+        rate([h for i in rng.integers(len(groups), size=len(groups)) for h in groups[i]]) for _ in range(1000)
+    ]
     return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
 
 
@@ -157,35 +163,46 @@ def exact_rate(heard: Iterable[Heard]) -> float:
     return sum(h.errors == 0 for h in heard) / len(heard)
 
 
-def measure(listen: Callable[[np.ndarray], str], spoken: Sequence[Spoken]) -> dict[str, object]:
-    """Rates, intervals and real-time factor (processor time over audio time) of one recogniser on one test."""
+@dataclass(frozen=True)
+class Figures:
+    """Rates with 95 % intervals, and the real-time factor: processor time over audio time."""
+
+    speakers: int
+    strings: int
+    digits: int
+    digit_error_rate: float
+    digit_error_interval: tuple[float, float]
+    exact: float
+    exact_interval: tuple[float, float]
+    real_time_factor: float
+    by_speaker: dict[str, float]
+
+    def __str__(self) -> str:
+        (low, high), (exact_low, exact_high) = self.digit_error_interval, self.exact_interval
+        return (
+            f"DER {self.digit_error_rate:6.2%} ({low:.2%} ... {high:.2%})  "
+            f"exact {self.exact:6.1%} ({exact_low:.1%} ... {exact_high:.1%})  "
+            f"{self.speakers} speakers, {self.strings} strings, RTF {self.real_time_factor:.4f}"
+        )
+
+
+def measure(listen: Callable[[np.ndarray], str], spoken: Sequence[Spoken]) -> Figures:
+    """What one recogniser hears in one test. Speakers are listed where they are few."""
     started = time.process_time()
     heard = [Heard(s.speaker, len(s.digits), edit_distance(s.digits, listen(s.samples))) for s in spoken]
     used_s = time.process_time() - started
-    return {
-        "speakers": len({s.speaker for s in spoken}),
-        "strings": len(spoken),
-        "digits": sum(h.digits for h in heard),
-        "digit_error_rate": digit_error_rate(heard),
-        "digit_error_interval": interval(heard, digit_error_rate),
-        "exact": exact_rate(heard),
-        "exact_interval": interval(heard, exact_rate),
-        "real_time_factor": used_s / sum(len(s.samples) / SAMPLE_RATE for s in spoken),
-        "by_speaker": {
-            s: round(digit_error_rate(h for h in heard if h.speaker == s), 4) for s in sorted({h.speaker for h in heard})
-        }
-        if len({h.speaker for h in heard}) <= 12
-        else {},
-    }
-
-
-def line(name: str, figures: dict[str, object]) -> str:
-    low, high = figures["digit_error_interval"]  # type: ignore[misc]
-    exact_low, exact_high = figures["exact_interval"]  # type: ignore[misc]
-    return (
-        f"{name:44s} DER {figures['digit_error_rate']:6.2%} ({low:.2%} ... {high:.2%})  exact {figures['exact']:6.1%} "
-        f"({exact_low:.1%} ... {exact_high:.1%})  {figures['speakers']} speakers, {figures['strings']} strings, "
-        f"RTF {figures['real_time_factor']:.4f}"
+    speakers = sorted({h.speaker for h in heard})
+    each = {s: round(digit_error_rate(h for h in heard if h.speaker == s), 4) for s in speakers}
+    return Figures(
+        speakers=len(speakers),
+        strings=len(spoken),
+        digits=sum(h.digits for h in heard),
+        digit_error_rate=digit_error_rate(heard),
+        digit_error_interval=interval(heard, digit_error_rate),
+        exact=exact_rate(heard),
+        exact_interval=interval(heard, exact_rate),
+        real_time_factor=used_s / sum(len(s.samples) / SAMPLE_RATE for s in spoken),
+        by_speaker=each if len(each) <= 12 else {},
     )
 
 
@@ -193,32 +210,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.digits", description=__doc__)
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("models/digits"))
-    parser.add_argument("--peer-strings", type=int, default=60, help="strings of a test that pocketsphinx hears")
+    parser.add_argument(
+        "--peer-strings", type=int, default=60, help="strings of a test that pocketsphinx hears"
+    )
     args = parser.parse_args()
     vosk.SetLogLevel(-1)
-    tests = test_sets(args.speech)
     listen, peer = ours(args.model), pocketsphinx_digits()
-    results: dict[str, dict[str, dict[str, object]]] = defaultdict(dict)
-    for name, spoken in tests.items():
+    results: dict[str, dict[str, Figures]] = defaultdict(dict)
+    for name, spoken in test_sets(args.speech).items():
         for condition, snr_db in (("clean", None), ("15 dB", 15.0), ("5 dB", 5.0)):
             rng = np.random.default_rng(SEED)
             arrived = [through(s, snr_db, rng) for s in spoken]
             results[name][condition] = measure(listen, arrived)
-            print(line(f"{name}, {condition}", results[name][condition]), flush=True)
-            if condition == "clean" and args.peer_strings:
+            if condition == "clean":
                 part = arrived[:: max(1, len(arrived) // args.peer_strings)]
-                results[name]["clean, pocketsphinx, part"] = measure(peer, part)
-                results[name]["clean, part"] = measure(listen, part)
-                for of, key in (("pocketsphinx", "clean, pocketsphinx, part"), ("ours on the same", "clean, part")):
-                    print(line(f"  {of}", results[name][key]), flush=True)
+                results[name]["clean, part, pocketsphinx"] = measure(peer, part)
+                results[name]["clean, part, this model"] = measure(listen, part)
+        for condition, figures in results[name].items():
+            print(f"{name + ', ' + condition:44s} {figures}", flush=True)
     manifest = json.loads((args.model / "manifest.json").read_text())
+    written = {name: {c: asdict(f) for c, f in of.items()} for name, of in results.items()}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"model": manifest["id"], "sha256": manifest["sha256"], "tests": results}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps({"model": manifest["id"], "tests": written}, indent=1) + "\n")
     for name, condition, figure, target in TARGETS:
-        figures = results[name][condition]
-        value = float(figures[figure])  # type: ignore[arg-type]
+        value = getattr(results[name][condition], figure)
         verdict = "PASS" if value <= target else "MISS"
-        print(f"{verdict} {name}/{condition}/{figure} {value:.4f} {target} {figures['strings']}")
+        print(
+            f"{verdict} {name}/{condition}/{figure} {value:.4f} {target} {results[name][condition].strings}"
+        )
 
 
 if __name__ == "__main__":

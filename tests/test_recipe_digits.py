@@ -1,4 +1,4 @@
-"""The digit recipe: features, graphs, loss and files agree with Kaldi and Vosk; held-out people are refused."""
+"""The digit recipe: features, graphs, loss and files agree with Kaldi and Vosk."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_mfcc_equals_kaldi_native_fbank(samples: np.ndarray) -> None:
 def test_vosk_finds_the_best_path_of_the_training_loop(
     network: Network, model_dir: Path, samples: np.ndarray
 ) -> None:
-    """Score and words of Vosk equal Viterbi over torch's scores: features, network, graphs and costs are exact."""
+    """Score of Vosk equals Viterbi over torch's scores: features, network, graphs and costs are exact."""
     best, path = lfmmi.best_path(scores_of(network, samples), graphs.loop())
     recognizer = vosk.KaldiRecognizer(vosk.Model(str(model_dir)), 8000)
     recognizer.SetMaxAlternatives(1)

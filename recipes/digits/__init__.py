@@ -3,5 +3,5 @@
 A Vosk (Kaldi nnet3) model for 8 kHz telephone speech: whole-word HMM states, a time-delay network trained
 with lattice-free MMI against exactly the word loop it is decoded with. Read in this order: ``lexicon``
 (words, states, costs), ``graphs`` (the loop, as training matrices and as Vosk's graphs), ``lfmmi``,
-``network``, ``clips`` / ``synthetic`` / ``augment`` / ``mixing`` (what it hears), ``train``, ``kaldi`` (the files).
+``network``, ``clips`` / ``synthetic`` / ``augment`` / ``mixing``, ``train``, ``kaldi`` (files).
 """

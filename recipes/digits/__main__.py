@@ -1,7 +1,7 @@
 """Train the digit model: ``python -m recipes.digits --speech DIR --out models/digits --minutes N``.
 
-Run again with the same ``--work`` folder to resume. At every checkpoint the running average is written as a Vosk
-model and heard on development speakers; the best one so far lies in ``--out``.
+Run again with the same ``--work`` folder to resume. At every checkpoint the running average is written as a
+Vosk model and heard on development speakers; the best one so far lies in ``--out``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import vosk
 
 from . import clips, evaluate, kaldi, synthetic
 from .supply import Supply
@@ -26,7 +25,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m recipes.digits", description=__doc__)
     parser.add_argument("--speech", type=Path, required=True, help="folder of recordings with manifests")
     parser.add_argument("--out", type=Path, default=Path("models/digits"))
-    parser.add_argument("--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech"
+    )
     parser.add_argument("--minutes", type=float, default=80.0, help="training time; resuming continues it")
     parser.add_argument("--id", default="digits-1", help="model id in the manifest")
     parser.add_argument("--seed", type=int, default=1)
@@ -44,30 +45,19 @@ class Checkpoints:
 
     def write(self, trainer: Trainer) -> None:
         trainer.save(self._args.work / "training.pt")
-        layers = trainer.averaged().exported()
-        candidate = self._args.work / "model"
-        kaldi.write_model(candidate, layers)
-        errors = evaluate.digit_errors(candidate, self._spoken)
-        joined = [(e, s) for e, s in zip(errors, self._spoken, strict=True) if s.speaker != "fluent"]
-        fluent = [(e, s) for e, s in zip(errors, self._spoken, strict=True) if s.speaker == "fluent"]
-        rates = [sum(e for e, _ in part) / sum(len(s.digits) for _, s in part) for part in (joined, fluent)]
-        exact = sum(e == 0 for e, _ in joined)
-        log.info(
-            "development: joined %.2f %% digit errors, %d of %d strings exact; fluent %.2f %%",
-            100 * rates[0],
-            exact,
-            len(joined),
-            100 * rates[1],
-        )
-        if rates[0] <= self._best:
-            self._best = rates[0]
-            kaldi.write_model(self._args.out, layers)
+        network = trainer.averaged()
+        errors = evaluate.digit_errors(network, self._spoken)
+        rate = sum(errors) / sum(len(s.digits) for s in self._spoken)
+        exact = sum(e == 0 for e in errors)
+        log.info("development: %.2f %% digit errors, %d of %d strings exact", 100 * rate, exact, len(errors))
+        if rate <= self._best:
+            self._best = rate
+            kaldi.write_model(self._args.out, network.exported())
             training = {
                 "minutes": round(trainer.elapsed_s / 60, 1),
                 "updates": trainer.step,
-                "development_digit_error_rate": round(rates[0], 5),
-                "development_strings": len(joined),
-                "development_fluent_digit_error_rate": round(rates[1], 5),
+                "development_digit_error_rate": round(rate, 5),
+                "development_strings": len(errors),
             }
             kaldi.write_manifest(self._args.out, self._args.id, training)
 
@@ -75,7 +65,6 @@ class Checkpoints:
 def main() -> None:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    vosk.SetLogLevel(-1)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
@@ -96,7 +85,9 @@ def main() -> None:
         losses.append(trainer.run_step())
         if trainer.step % 100 == 0:
             used = f"{supply.made} batches made, {supply.reused} used again"
-            log.info("%d updates, %.0f s, loss %.4f; %s", trainer.step, trainer.elapsed_s, np.mean(losses), used)
+            log.info(
+                "%d updates, %.0f s, loss %.4f; %s", trainer.step, trainer.elapsed_s, np.mean(losses), used
+            )
             losses.clear()
         if trainer.elapsed_s - written_s >= settings.checkpoint_every_s:
             checkpoints.write(trainer)

@@ -65,13 +65,17 @@ def reverberate(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 class NoiseBank:
     """A minute each of synthetic, recorded and babble noise, cut anywhere."""
 
-    def __init__(self, noises: Sequence[np.ndarray], voices: Sequence[np.ndarray], rng: np.random.Generator) -> None:
+    def __init__(
+        self, noises: Sequence[np.ndarray], voices: Sequence[np.ndarray], rng: np.random.Generator
+    ) -> None:
         size = 60 * SAMPLE_RATE
         self._rng = rng
         self._bank = [self._coloured(size, slope) for slope in (0, 0, 0.5, 0.5, 1.0)]
         self._bank += [n for n in noises if len(n) > 10 * SAMPLE_RATE]
         for talkers in (1, 2, 3, 5, 8):
-            lines = [np.concatenate([voices[i] for i in rng.permutation(len(voices))[:8]]) for _ in range(talkers)]
+            lines = [
+                np.concatenate([voices[i] for i in rng.permutation(len(voices))[:8]]) for _ in range(talkers)
+            ]
             self._bank.append(np.sum([np.resize(line, size) for line in lines], axis=0))
 
     def _coloured(self, size: int, slope: float) -> np.ndarray:

@@ -21,7 +21,7 @@ DEVELOPMENT_BUCKETS = 5
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, peak 1: float32 samples at 8 kHz. ``start``/``end`` enclose the speech tightly (samples)."""
+    """A recording: float32 samples at 8 kHz, peak 1. ``start``/``end`` enclose the speech (samples)."""
 
     samples: np.ndarray
     start: int
@@ -95,7 +95,7 @@ def load(speech: Path, development: bool = False) -> Corpus:
             corpus.sentences.append(find_speech(samples).cut())
     for folder in ("librispeech_resemblyzer", "librispeech_deepspeaker"):
         corpus.sentences += [find_speech(x).cut() for _, x in _clips(speech, folder, development)]
-    corpus.noises += [x for row, x in _clips(speech, "noise_rir", development) if row["text"].startswith("noise")]
+    corpus.noises += [
+        x for row, x in _clips(speech, "noise_rir", development) if row["text"].startswith("noise")
+    ]
     return corpus
-
-

@@ -1,8 +1,8 @@
 """The word loop, once as matrices for training and once as the two graphs that Vosk composes.
 
-Between two words there is silence or none, with equal probability; ``[unk]`` may not follow ``[unk]`` without
-silence between, which keeps lattices of unclear speech small. Costs are those of :mod:`lexicon` in both forms:
-a denominator that differs from the decoding graph shows up as inserted or deleted digits.
+Between two words there is silence or none, with equal probability; ``[unk]`` may not follow ``[unk]``
+without silence between, which keeps lattices of unclear speech small. Both forms take their costs from
+:mod:`lexicon`: a denominator that differs from the decoding graph shows up as inserted or deleted digits.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ from .lexicon import (
 class Hmm:
     """A weighted automaton over states that each emit the score of one pdf.
 
-    ``transitions`` (N, N), ``initial`` (N,), ``final`` (N,) are weights (not normalised), ``pdfs`` (N,) integers.
+    ``transitions`` (N, N), ``initial`` (N,) and ``final`` (N,) are weights, not normalised; ``pdfs`` (N,).
     """
 
     transitions: np.ndarray
     initial: np.ndarray
     final: np.ndarray
     pdfs: np.ndarray
+    words: list[str]  # of each state that begins a word; "" elsewhere
 
 
 #: A word between two nodes of an utterance's word graph; node 0 is its start, the highest node its end.
@@ -86,10 +87,12 @@ def hmm(arcs: Sequence[WordArc]) -> Hmm:
     """Expand a word graph to states: each arc a chain of word states, each node an optional silence."""
     nodes = max((max(a, b) for a, b, _ in arcs), default=0) + 1
     pdfs = [PDF_ID[SILENCE]] * nodes
+    labels = [""] * nodes
     starts, ends, inner = [], [], []
     for _, _, word in arcs:
         first = len(pdfs)
         pdfs += [PDF_ID[s] for s in LEXICON[word]]
+        labels += [word] + [""] * (len(LEXICON[word]) - 1)
         starts.append(first)
         ends.append(len(pdfs) - 1)
         inner += [(s, s + 1) for s in range(first, len(pdfs) - 1)]
@@ -108,7 +111,7 @@ def hmm(arcs: Sequence[WordArc]) -> Hmm:
         for (_, before, previous), previous_last in zip(arcs, ends, strict=True):
             if before == begin and not word == previous == UNKNOWN:
                 transitions[previous_last, start] += (1 - SILENCE_PROBABILITY) * weight
-    return Hmm(transitions, initial, final, np.array(pdfs))
+    return Hmm(transitions, initial, final, np.array(pdfs), labels)
 
 
 def loop() -> Hmm:
@@ -145,7 +148,7 @@ def _enter(phone: Phone) -> int:
 
 
 def lexicon_fst() -> Fst:
-    """HCLr.fst: word states with the extra costs of words, to be composed with Gr.fst or a runtime grammar."""
+    """HCLr.fst: states of words with their extra costs, to be composed with Gr.fst or a runtime grammar."""
     start, any_word, known_word, after_unknown, silence = range(5)
     silent, direct = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
     arcs: list[tuple[int, int, int, int, float]] = []
@@ -165,7 +168,13 @@ def lexicon_fst() -> Fst:
         for position, phone in enumerate(WORD_PHONES[word]):
             state += 1
             first = position == 0
-            arc(source, state, _enter(phone), WORD_ID[word] * first, (EXTRA_COST[word] - GRAMMAR_OFFSET) * first)
+            arc(
+                source,
+                state,
+                _enter(phone),
+                WORD_ID[word] * first,
+                (EXTRA_COST[word] - GRAMMAR_OFFSET) * first,
+            )
             arc(state, state, _stay(phone))
             source = state
         arc(source, after_unknown if word == UNKNOWN else start)

@@ -1,7 +1,7 @@
 """Write a Vosk model directory: ``final.mdl`` (transition model, nnet3), the two graphs, the configuration.
 
-Formats were read from Kaldi's source (``hmm/transition-model.cc``, ``nnet3/nnet-nnet.cc``); the tests load the
-result in Vosk and compare its scores with torch's.
+Formats were read from Kaldi's source (``hmm/transition-model.cc``, ``nnet3/nnet-nnet.cc``); the tests load
+the result in Vosk and compare its scores with torch's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -26,9 +26,9 @@ _NEVER_S = 36000
 MODEL_CONF = "\n".join(
     [
         "--min-active=200",
-        "--max-active=3000",
+        "--max-active=1000",
         "--beam=13.0",
-        "--lattice-beam=6.0",
+        "--lattice-beam=2.5",
         "--acoustic-scale=1.0",
         f"--frame-subsampling-factor={SUBSAMPLING}",
         "--endpoint.silence-phones=1",
@@ -168,7 +168,7 @@ def final_mdl(layers: Sequence[Affine]) -> bytes:
 def openfst(fst: Fst, sort_by_output: bool) -> bytes:
     """OpenFst's ``vector`` file with ``standard`` arcs, sorted by input or output label.
 
-    Written here because OpenFst's Python wheels and Vosk's library, each with OpenFst inside, crash in one process.
+    Written here because OpenFst's Python wheels and Vosk's library, each with OpenFst inside, crash together.
     """
     states: list[list[tuple[int, int, int, int, float]]] = [[] for _ in range(fst.states)]
     for arc in fst.arcs:
@@ -200,9 +200,11 @@ def write_model(folder: Path, layers: Sequence[Affine]) -> None:
     (graph / "Gr.fst").write_bytes(openfst(grammar_fst(), sort_by_output=False))
 
 
-def write_manifest(folder: Path, model_id: str, training: dict[str, object]) -> None:
+def write_manifest(folder: Path, model_id: str, training: Mapping[str, object]) -> None:
     """``manifest.json``: what the model is, how it was trained, and the digest of every other file."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "MODEL_CARD.md"))
+    files = sorted(
+        p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "MODEL_CARD.md")
+    )
     manifest = {
         "id": model_id,
         "format": "vosk",

@@ -1,12 +1,13 @@
 """Lattice-free MMI: log-sums over all paths of a state automaton, with exact gradients, batched on a CPU.
 
-Forward and backward run in the probability domain, rescaled each frame; the gradient of a log-sum with respect
-to the scores is the probability of being in each state, so nothing is kept for automatic differentiation.
+Forward and backward run in the probability domain, rescaled each frame. The gradient of a log-sum with
+respect to the scores is the probability of being in each state: automatic differentiation keeps nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ _FLOOR = 1e-300
 
 
 class HmmBatch:
-    """Automata padded to one size: ``transitions`` (B or 1, N, N), ``initial``/``final``/``pdfs`` (B or 1, N)."""
+    """Automata padded to one size: ``transitions`` (B, N, N); ``initial``, ``final``, ``pdfs`` (B, N)."""
 
     def __init__(self, automata: Sequence[Hmm]) -> None:
         size = max(len(a.pdfs) for a in automata)
@@ -43,7 +44,7 @@ def _times(vectors: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
 
 class _LogSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, scores: torch.Tensor, automata: HmmBatch) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, scores: torch.Tensor, automata: HmmBatch) -> torch.Tensor:
         batch, frames, _ = scores.shape
         peak = scores.max(2, keepdim=True).values
         pdfs = automata.pdfs.expand(batch, -1)
@@ -66,12 +67,14 @@ class _LogSum(torch.autograd.Function):
         for t in range(frames - 1, -1, -1):
             torch.mul(forward[t], back, out=occupied[t])
             back = _times(back * emitted[t] / scale[t], reverse)
-        gradient = torch.zeros(frames, batch, scores.shape[2], dtype=torch.float64).scatter_add_(2, index, occupied)
+        gradient = torch.zeros(frames, batch, scores.shape[2], dtype=torch.float64).scatter_add_(
+            2, index, occupied
+        )
         ctx.save_for_backward(gradient.transpose(0, 1).to(scores.dtype))
         return total
 
     @staticmethod
-    def backward(ctx, upstream: torch.Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream.to(gradient.dtype)[:, None, None], None
 
@@ -84,7 +87,9 @@ def log_sum(scores: torch.Tensor, automata: HmmBatch) -> torch.Tensor:
 def best_path(scores: np.ndarray, automaton: Hmm) -> tuple[float, np.ndarray]:
     """Viterbi: ``scores`` (T, P) -> log weight of the best path, its state at every frame (T,)."""
     with np.errstate(divide="ignore"):
-        transitions, initial, final = (np.log(m) for m in (automaton.transitions, automaton.initial, automaton.final))
+        transitions, initial, final = (
+            np.log(m) for m in (automaton.transitions, automaton.initial, automaton.final)
+        )
     emitted = scores[:, automaton.pdfs]
     state = initial + emitted[0]
     origins = []

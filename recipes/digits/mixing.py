@@ -19,7 +19,7 @@ _WINDOW = int(WINDOW_S * SAMPLE_RATE)
 
 @dataclass
 class Example:
-    """``samples`` (WINDOW_S) in the range of int16; what was said; where words lie, if it is known (samples)."""
+    """``samples`` (WINDOW_S) in the range of int16; what was said; where words lie (samples) if known."""
 
     samples: np.ndarray
     arcs: list[WordArc]
@@ -44,7 +44,9 @@ def _manner(rng: np.random.Generator) -> _Manner:
     tempo = (rng.uniform(1.0, 1.7), rng.uniform(0.85, 1.5), rng.uniform(0.7, 1.3))[style]
     if rng.random() < 0.35:
         tempo = 1.0
-    return _Manner(rng.uniform(0.84, 1.2), tempo, bool(rng.random() < 0.6), gap, int(rng.choice([0, 0, 3, 4, 4, 5])))
+    return _Manner(
+        rng.uniform(0.84, 1.2), tempo, bool(rng.random() < 0.6), gap, int(rng.choice([0, 0, 3, 4, 4, 5]))
+    )
 
 
 class Mixer:
@@ -114,9 +116,13 @@ class Mixer:
                 word, piece = self._other()
             else:
                 word, clip = self._word(cast, words[-1] if words else "", repeats)
-                piece = clip.cut(*(rng.integers(0, (120, 160)) if manner.tight else rng.integers(0, (480, 720))))
+                piece = clip.cut(
+                    *(rng.integers(0, (120, 160)) if manner.tight else rng.integers(0, (480, 720)))
+                )
             piece = augment.resample(piece, manner.pitch * rng.uniform(0.97, 1.03))
-            piece = augment.change_tempo(piece, manner.tempo * rng.uniform(0.92, 1.08)) * rng.uniform(0.5, 1.0)
+            piece = augment.change_tempo(piece, manner.tempo * rng.uniform(0.92, 1.08)) * rng.uniform(
+                0.5, 1.0
+            )
             if at + len(piece) > limit:
                 break
             ramp = np.linspace(0, 1, 24, dtype=np.float32)

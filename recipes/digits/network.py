@@ -22,7 +22,7 @@ INPUT_SPAN = 3  # frames on each side in the first layer
 
 @dataclass(frozen=True)
 class Affine:
-    """One exported layer: columns of ``weight`` are all inputs of the first offset, then of the second, ..."""
+    """One exported layer; columns of ``weight`` are all inputs of the first offset, then of the second."""
 
     offsets: tuple[int, ...]  # in 10 ms frames
     weight: np.ndarray
@@ -95,12 +95,19 @@ class Network(nn.Module):
         """The layers with all normalisation folded in."""
         weight, bias = self.first.folded()
         mean, variance = self.input_norm.running_mean, self.input_norm.running_var
-        assert mean is not None and variance is not None
+        assert mean is not None
+        assert variance is not None
         repeats = 2 * INPUT_SPAN + 1
         scale = (variance.double() + self.input_norm.eps).rsqrt().repeat(repeats).numpy()
         shifted = bias - weight.astype(np.float64) @ (mean.double().repeat(repeats).numpy() * scale)
         layers = [
-            Affine(tuple(range(-INPUT_SPAN, INPUT_SPAN + 1)), (weight * scale).astype("f4"), shifted.astype("f4"), True, False)
+            Affine(
+                tuple(range(-INPUT_SPAN, INPUT_SPAN + 1)),
+                (weight * scale).astype("f4"),
+                shifted.astype("f4"),
+                True,
+                False,
+            )
         ]
         for dilation, squeeze, expand in zip(self.dilations, self.squeeze, self.expand, strict=True):
             step = SUBSAMPLING * dilation

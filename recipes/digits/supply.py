@@ -49,7 +49,9 @@ def to_sample(example: Example) -> Sample:
     return Sample(log_mel.half().numpy(), hmm(example.arcs), pdfs)
 
 
-def _work(speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, out: mp.Queue) -> None:
+def _work(
+    speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, out: mp.Queue[list[Sample]]
+) -> None:
     os.nice(2)
     torch.set_num_threads(1)
     mixer = Mixer(clips.load(speech), synthetic.load(synthetic_path), np.random.default_rng(seed))
@@ -61,13 +63,15 @@ def _work(speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int
 class Supply:
     """Batches of :class:`Sample`; the first ``placed`` have known word places.
 
-    When the other process is behind, examples of the last batches are used again (``reused`` counts them): other masks
-    and channels make them new enough, and the trainer never waits.
+    When the other process is behind, examples of the last batches are used again (``reused`` counts them):
+    other masks and channels make them new enough, and the trainer never waits.
     """
 
-    def __init__(self, speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, keep: int = 40) -> None:
+    def __init__(
+        self, speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, keep: int = 40
+    ) -> None:
         context = mp.get_context("spawn")
-        self._queue: mp.Queue = context.Queue(maxsize=8)
+        self._queue: mp.Queue[list[Sample]] = context.Queue(maxsize=8)
         self._process = context.Process(
             target=_work, args=(speech, synthetic_path, seed, batch, placed, self._queue), daemon=True
         )

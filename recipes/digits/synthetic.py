@@ -17,27 +17,30 @@ import numpy as np
 import soundfile as sf
 from scipy.signal import resample_poly
 
-from .lexicon import DIGITS, UNKNOWN
+from .lexicon import DIGITS, UNKNOWN, WORDS
 
 SAMPLE_RATE = 8000
 Utterance = tuple[np.ndarray, list[str]]  # float32 samples at 8 kHz, |x| <= 1; words
 
-TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+TEENS = [w for w in WORDS if w.endswith("teen")] + ["ten", "eleven", "twelve"]
+TENS = [w for w in WORDS if w.endswith("ty")]
 COMMANDS = ["yes", "no", "start again", "cancel", "agent", "repeat", "again", "start"]
-GARBAGE = """my card number is|the number is|um|uh let me see|please hold on|expiry date is|hello|that is correct|
-can you say that please|I do not have my card|okay|thank you very much|the security code is|hang on a second|it is|
-sorry|the payment|speak to a person|what is this about|good morning|just a moment please|I said|where do I find that|
-my name is Alice Brown|the amount is|pounds and pence|dollars and cents|next week|account balance|thousand|maybe later|
-I don't understand|help me please|goodbye|right|and then|make a payment|hmm|wait|sure|what|hey|the last digits are|
-visa|mastercard|it's a bank card|could you tell me|this is wrong|please|well|so|and|the|point|dash|space""".replace(
-    "\n", ""
-).split("|")
-
-ESPEAK_ACCENTS = "en-gb en-us en-gb-scotland en-gb-x-gbclan en-gb-x-rp en-gb-x-gbcwmd en-029 en-us-nyc".split()
-ESPEAK_VARIANTS = """f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 linda steph belinda Annie Alicia Andrea aunty adam david edward
-john max Michael paul robert rob quincy benjamin caleb Lee Denis boris Mike norbert klatt2 klatt4 grandma grandpa travis
-victor anika shelby zac""".split()
+GARBAGE = (
+    "my card number is|the number is|um|uh let me see|please hold on|expiry date is|hello|"
+    "that is correct|hmm|wait|can you say that please|I do not have my card|okay|thank you very much|"
+    "the security code is|hang on a second|it is|sorry|the payment|speak to a person|"
+    "what is this about|good morning|just a moment please|I said|where do I find it|"
+    "my name is Alice Brown|the amount is|pounds and pence|dollars and cents|next week|account balance|"
+    "thousand|please|I don't understand|help me please|goodbye|right|and then|make a payment|sure|what|"
+    "hey|the last digits are|maybe|visa|mastercard|it's a bank card|could you tell me|this is wrong|"
+    "well|so|and|the|point|dash|space"
+)
+ESPEAK_ACCENTS = "en-gb|en-us|en-gb-scotland|en-gb-x-gbclan|en-gb-x-rp|en-gb-x-gbcwmd|en-029|en-us-nyc"
+ESPEAK_VARIANTS = (
+    "f1|f2|f3|f4|f5|m1|m2|m3|m4|m5|m6|m7|m8|linda|steph|belinda|Annie|Alicia|Andrea|aunty|adam|david|"
+    "edward|john|max|Michael|paul|robert|rob|quincy|benjamin|caleb|Lee|Denis|boris|Mike|norbert|klatt2|"
+    "klatt4|grandma|grandpa|travis|victor|anika|shelby|zac"
+)
 FLITE_VOICES = ("kal16", "awb", "rms", "slt")
 
 
@@ -64,7 +67,7 @@ def sentence(rng: random.Random) -> tuple[str, list[str]]:
     """Text for a synthesiser and its words as the recogniser shall hear them."""
     kind = rng.random()
     if kind < 0.12:
-        phrases = rng.sample(GARBAGE, rng.choice([1, 1, 2]))
+        phrases = rng.sample(GARBAGE.split("|"), rng.choice([1, 1, 2]))
         return ", ".join(phrases), [UNKNOWN]
     if kind < 0.24:
         commands = [rng.choice(COMMANDS) for _ in range(rng.choice([1, 2, 3]))]
@@ -84,7 +87,7 @@ def sentence(rng: random.Random) -> tuple[str, list[str]]:
 
 def _speak(rng: random.Random, text: str, wav: Path) -> None:
     if rng.random() < 0.7:
-        voice = f"{rng.choice(ESPEAK_ACCENTS)}+{rng.choice(ESPEAK_VARIANTS)}"
+        voice = f"{rng.choice(ESPEAK_ACCENTS.split('|'))}+{rng.choice(ESPEAK_VARIANTS.split('|'))}"
         command = ["espeak-ng", "-v", voice, "-s", str(rng.randint(110, 280))]
         command += ["-p", str(rng.randint(15, 85)), "-w", str(wav), text.replace("oh", "owe")]
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from . import features, graphs
 from .lexicon import PDFS
@@ -52,13 +52,21 @@ class Trainer:
         self.settings = settings
         self._supply = supply
         self.network = Network()
-        self._average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
+        self._average = AveragedModel(self.network, avg_fn=self._running_average, use_buffers=True)
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-3
         )
-        self._optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-3)
         self._denominator = HmmBatch([graphs.loop()])
         self.elapsed_s = 0.0
         self.step = 0
+
+    def _running_average(
+        self, average: torch.Tensor, new: torch.Tensor, count: torch.Tensor | int
+    ) -> torch.Tensor:
+        """Exponential, over less of the past at the beginning: early weights are no good."""
+        done = float(count)
+        decay = min(self.settings.average, (done + 1) / (done + 20))
+        return average * decay + new * (1 - decay)
 
     def averaged(self) -> Network:
         """The network to ship, now."""

@@ -1,0 +1,58 @@
+"""``ivr transcribe``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ivr.ops.commands.transcribe import command
+from ivr.resources import shipped
+
+CARD = "4539148803436467"
+
+
+@pytest.fixture
+def audio() -> Path:
+    return shipped("fixtures/audio") / "alice"
+
+
+def test_digits_alternatives_and_times_are_printed(audio: Path) -> None:
+    result = CliRunner().invoke(command, [str(audio / "card.wav")])
+    assert result.exit_code == 0
+    first, *rest = result.output.splitlines()
+    assert first.startswith(f"{audio / 'card.wav'}  {CARD}  ")
+    assert rest[-1].endswith(" s  seven")
+
+
+def test_json_is_one_object_a_line(audio: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{audio / 'two.wav'}\n\n{audio / 'three.wav'}\n")
+    result = CliRunner().invoke(command, ["--json", str(audio / "card.wav"), "--from", str(listed)])
+    assert result.exit_code == 0
+    objects = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [o["digits"] for o in objects] == [CARD, "2", "3"]
+    assert [o["file"] for o in objects] == [str(audio / f"{n}.wav") for n in ("card", "two", "three")]
+    assert all(set(o) == {"file", "digits", "alternatives", "seconds"} for o in objects)
+    assert objects[0]["alternatives"][0]["digits"] == CARD
+    scores = [a["score"] for a in objects[0]["alternatives"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_bad_file_is_named_and_the_others_are_heard(audio: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_text("no audio")
+    files = [str(tmp_path / "bad.wav"), str(tmp_path / "none.flac"), str(audio / "two.wav")]
+    result = CliRunner().invoke(command, ["--json", *files])
+    assert result.exit_code == 1
+    assert [json.loads(line)["digits"] for line in result.stdout.splitlines()] == ["2"]
+    assert "bad.wav: not a readable" in result.stderr
+    assert "none.flac: there is no such file" in result.stderr
+
+
+def test_nothing_to_transcribe_and_an_unreadable_list_are_errors(tmp_path: Path) -> None:
+    assert CliRunner().invoke(command, []).exit_code == 2
+    result = CliRunner().invoke(command, ["--from", str(tmp_path / "none.txt")])
+    assert result.exit_code == 1
+    assert "none.txt" in result.stderr

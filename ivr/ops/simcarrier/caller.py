@@ -128,6 +128,11 @@ class Caller:
     def speaking(self) -> bool:
         return self._speech is not None
 
+    @property
+    def active(self) -> bool:
+        """Whether she speaks or types, or is about to."""
+        return self.speaking or bool(self._keys)
+
     def take_faults(self) -> Faults:
         """What is to happen to the next webhook, once."""
         faults, self._faults = self._faults, NO_FAULTS

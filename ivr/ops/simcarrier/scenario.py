@@ -1,4 +1,4 @@
-"""Scenarios: one TOML file is one call. docs: README, "Calls as files"."""
+"""Scenarios: one TOML file is one call. See docs/calls.md."""
 
 from __future__ import annotations
 

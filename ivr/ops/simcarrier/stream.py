@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake, InvalidURI
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import Event
 from websockets.sync.client import ClientConnection, connect
 
@@ -163,7 +163,10 @@ class MediaStream:
             for message in socket:
                 self._inbox.put(message)
         except ConnectionClosedError as error:
-            self._record.errors.append(f"31924 at {self._verb.url}: {error}")
+            if not (
+                error.sent and error.sent.code == CloseCode.NORMAL_CLOSURE
+            ):  # else we closed, and did not wait
+                self._record.errors.append(f"31924 at {self._verb.url}: {error}")
 
     def _start(self, socket: _Connection) -> None:
         socket.send(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
@@ -202,7 +205,10 @@ class MediaStream:
         if last_of_speech:
             self._last_speech_at = time.perf_counter()
         self._frames += 1
-        self._clock.sleep(FRAME_S, natural=not settled)
+        # What is sent faster than it can be heard only piles up: once the caller answered, the service has
+        # the time that it would have on a real line.
+        answered = self._last_speech_at is not None and not self._caller.active
+        self._clock.sleep(FRAME_S, natural=not settled or answered)
 
     def _receive(self, socket: _Connection) -> None:
         while not self._inbox.empty():

@@ -45,14 +45,16 @@ class Ear:
         self._deaf = False
         self._waiting: list[Pcm] = []
         self._words: list[str] = []
+        self._was_speech = False
         self._judged: bool | None = None  # is_complete, judged once a pause
         self.unchanged_ms = 0  # since the best path last gained or changed a word
 
     def hear(self, pcm: Pcm, is_speech: bool) -> None:
         """The next samples, int16 at 8 kHz, and whether somebody speaks in them."""
         self._waiting.append(pcm)
-        if is_speech:
+        if is_speech and not self._was_speech:
             self._judged = None
+        self._was_speech = is_speech
         heard_ms = sum(map(len, self._waiting)) * 1000 // SAMPLE_RATE
         if heard_ms < _HEAR_EVERY_MS:
             return
@@ -74,8 +76,9 @@ class Ear:
         return self._judged
 
     def may_go_on(self) -> bool:
-        """Whether a complete card number may be the beginning of a longer one."""
-        return self._expect.kind is Kind.CARD and may_go_on(plainest(self._words))
+        """Whether what was heard is a complete card number that may be the beginning of a longer one."""
+        heard = plainest(self._words)
+        return self._expect.kind is Kind.CARD and is_complete(heard) and may_go_on(heard)
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """The digit strings that may have been said, best first; none in turns that ask for a word."""

@@ -24,8 +24,9 @@ START_QUIET_MS = 6000
 LONGEST_START_MS = 9000  # of speech without a word we know
 LONGEST_TURN_MS = 60_000
 
-#: A recogniser names a word up to this long after it was said; no new word since then means quiet.
-WORD_DELAY_MS = 350
+#: In noise that never goes quiet, no new word for this much longer than a pause stands for the pause.
+NOISY_COMPLETE_MS = 250
+NOISY_MIDDLE_MS = 2500
 
 _MAX_FRAME_BYTES = 8000  # a second; the carrier sends 160
 
@@ -92,7 +93,7 @@ class Listening:
         return self._spoken_end(self._ear)
 
     def _spoken_end(self, ear: Ear) -> EndReason | None:
-        quiet_ms = max(self._activity.quiet_ms, ear.unchanged_ms - WORD_DELAY_MS)
+        quiet_ms = max(self._activity.quiet_ms, ear.unchanged_ms - NOISY_COMPLETE_MS)
         if quiet_ms < COMPLETE_QUIET_MS:
             return None
         if ear.is_complete() and (quiet_ms >= OPEN_QUIET_MS or not ear.may_go_on()):
@@ -100,4 +101,5 @@ class Listening:
         if not ear.anything():
             waited_ms = START_QUIET_MS if self._activity.quiet_ms else LONGEST_START_MS
             return EndReason.NOTHING if self._now_ms >= waited_ms else None
-        return EndReason.QUIET if quiet_ms >= MIDDLE_QUIET_MS else None
+        over = max(self._activity.quiet_ms, ear.unchanged_ms - NOISY_MIDDLE_MS) >= MIDDLE_QUIET_MS
+        return EndReason.QUIET if over else None

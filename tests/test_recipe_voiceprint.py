@@ -1,4 +1,4 @@
-"""The training recipe on a few invented voices: who is read, what is heard, and that a run ends in a model."""
+"""The training recipe on invented voices: who is read, what is heard, and that a run ends in a model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from recipes import heldout
 from recipes.voiceprint.calibrate import Trials, fit, halves, over_one_line, rates, string
 from recipes.voiceprint.channel import NOISY_TELEPHONE, TELEPHONE, TRAINING, transmit
 from recipes.voiceprint.data import DIGITS, CropSampler, Speaker, load_speakers
-from recipes.voiceprint.export import averaged_weights, export
-from recipes.voiceprint.train import Architecture, Schedule, Trainer, train
+from recipes.voiceprint.export import averaged_weights, export, fold
+from recipes.voiceprint.train import Architecture, Schedule, StandardisedEncoder, Trainer, train
 from voiceprint import Encoder
 
 TINY = Architecture(channels=(16, 16, 16, 16, 32), attention_channels=8, se_channels=8, lin_neurons=12)
@@ -48,9 +49,11 @@ def test_held_out_speakers_are_never_read_and_development_is_apart(recordings: P
     training, development = load_speakers(recordings, (DIGITS,))
     buckets = {s.id: heldout.bucket(s.id) for s in training + development}
     held_out = {f"sc_{i}" for i in range(40) if heldout.is_held_out(DIGITS, f"sc_{i}")}
-    assert held_out and not held_out & set(buckets)
+    assert held_out
+    assert not held_out & set(buckets)
     assert len(buckets) == 40 - len(held_out)
-    assert all(12 <= buckets[s.id] < 18 for s in development) and development
+    assert all(12 <= buckets[s.id] < 18 for s in development)
+    assert development
     assert all(buckets[s.id] >= 18 for s in training)
 
 
@@ -86,7 +89,8 @@ def test_a_telephone_line_passes_the_voice_band_only() -> None:
     power = np.abs(np.fft.rfft(transmit(white, TELEPHONE, np.random.default_rng(3), []))) ** 2
     hz = np.fft.rfftfreq(80000, 1 / 8000)
     band = power[(hz > 500) & (hz < 3000)].mean()
-    assert power[hz < 100].mean() < band / 100 and power[hz > 3800].mean() < band / 10
+    assert power[hz < 100].mean() < band / 100
+    assert power[hz > 3800].mean() < band / 10
 
 
 def test_the_sides_of_a_genuine_trial_share_no_clip() -> None:
@@ -115,13 +119,26 @@ def test_calibration_gives_likelihood_ratios_and_keeps_the_false_match_rate() ->
     assert calibration.llr(0.7, 2.0) > calibration.llr(0.5, 2.0)
 
 
+def test_folding_the_standardisation_into_the_network_keeps_its_embeddings() -> None:
+    torch.manual_seed(0)
+    encoder, mels = StandardisedEncoder(TINY), torch.randn(8, 60, TINY.n_mels)
+    encoder(mels)
+    encoder.eval()
+    folded = TINY.network().eval()
+    folded.load_state_dict(fold(encoder.state_dict()))
+    expected = encoder.standardise(encoder.network(mels).squeeze(1))
+    torch.testing.assert_close(folded(mels).squeeze(1), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_short_run_ends_in_a_model_that_loads_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     sampler, checkpoint = CropSampler([speaker(0), speaker(1)]), tmp_path / "run.pt"
     schedule = Schedule(minutes=0.02, batch=4, short_s=(0.5,), long_s=(0.8,))
     trainer = Trainer(TINY, schedule, sampler.classes, checkpoint)
     train(trainer, sampler, [], workers=0)
     resumed = Trainer(TINY, schedule, sampler.classes, checkpoint)
-    assert resumed.crops == trainer.crops > 0 and resumed.done >= 1
+    assert resumed.crops == trainer.crops > 0
+    assert resumed.done >= 1
     export(TINY, averaged_weights(checkpoint), tmp_path / "model")
     encoder = Encoder.load(tmp_path / "model")
-    assert encoder.dim == 12 and np.isfinite(encoder.embed(clip(120, 2.0)).vector).all()
+    assert encoder.dim == 12
+    assert np.isfinite(encoder.embed(clip(120, 2.0)).vector).all()

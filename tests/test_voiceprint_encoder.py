@@ -108,9 +108,11 @@ def official(tmp_path: Path) -> Path:
 
 def test_embedding_is_of_unit_length_and_tells_the_quality(shipped: Encoder) -> None:
     heard = shipped.embed(hum(120))
-    assert heard.vector.shape == (shipped.dim,) and heard.vector.dtype == np.float32
+    assert heard.vector.shape == (shipped.dim,)
+    assert heard.vector.dtype == np.float32
     assert np.linalg.norm(heard.vector) == pytest.approx(1.0, abs=1e-5)
-    assert heard.model_id == shipped.model_id and 1.5 < heard.net_speech_s < 2.6
+    assert heard.model_id == shipped.model_id
+    assert 1.5 < heard.net_speech_s < 2.6
 
 
 def test_embedding_is_deterministic_across_threads_and_loads(shipped: Encoder) -> None:
@@ -133,7 +135,8 @@ def test_level_and_sample_format_do_not_change_the_embedding(shipped: Encoder) -
 )
 def test_silence_and_snippets_give_an_utterance_that_says_nothing(shipped: Encoder, pcm: np.ndarray) -> None:
     heard = shipped.embed(pcm)
-    assert heard.net_speech_s < 0.1 and np.isfinite(heard.vector).all()
+    assert heard.net_speech_s < 0.1
+    assert np.isfinite(heard.vector).all()
 
 
 def test_sixteen_kilohertz_audio_is_resampled(shipped: Encoder) -> None:
@@ -147,8 +150,10 @@ def test_official_layout_loads_from_its_folder_without_network(official: Path, n
     manifest.write(official, "official", 16000)
     encoder = Encoder.load(official)
     heard = encoder.embed(hum(120), 8000)
-    assert encoder.sample_rate == 16000 and heard.vector.shape == (24,)
-    assert heard.model_id.startswith("official-") and np.isfinite(heard.vector).all()
+    assert encoder.sample_rate == 16000
+    assert heard.vector.shape == (24,)
+    assert heard.model_id.startswith("official-")
+    assert np.isfinite(heard.vector).all()
     assert {p.name for p in official.iterdir()} == {
         "hyperparams.yaml", "embedding_model.ckpt", "classifier.ckpt", "mean_var_norm_emb.ckpt",
         "label_encoder.txt", "manifest.json",
@@ -198,14 +203,17 @@ def test_scorer_is_refused_without_a_calibration_of_its_model(official: Path, tm
 def test_shipped_folder_states_where_its_threshold_comes_from(shipped: Encoder) -> None:
     scorer = Scorer.load(SHIPPED)
     record = json.loads((SHIPPED / "calibration.json").read_text())
-    assert scorer.model_id == shipped.model_id and record["sample_rate"] == shipped.sample_rate
+    assert scorer.model_id == shipped.model_id
+    assert record["sample_rate"] == shipped.sample_rate
     counts = record["verification"]["all"]
-    assert counts["impostor"] > 3000 and counts["impostor_accepted"] / counts["impostor"] <= 0.003
+    assert counts["impostor"] > 3000
+    assert counts["impostor_accepted"] / counts["impostor"] <= 0.003
     assert (SHIPPED / "embedding_model.ckpt").stat().st_size < 15_000_000
 
 
 def test_speechbrain_imports_whatever_torchaudio_is_installed() -> None:
-    code = "from voiceprint.torchaudio_shim import ensure_torchaudio as e; e(); e(); import speechbrain.inference.speaker"
+    code = "from voiceprint.torchaudio_shim import ensure_torchaudio as e; e(); e()\n"
+    code += "import speechbrain.inference.speaker"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=SHIPPED.parents[1], capture_output=True)
 
 

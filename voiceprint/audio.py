@@ -49,7 +49,7 @@ def resample(speech: Pcm, from_hz: int, to_hz: int) -> Pcm:
     if from_hz == to_hz or not len(speech):
         return speech
     divisor = gcd(from_hz, to_hz)
-    return resample_poly(speech, to_hz // divisor, from_hz // divisor).astype(np.float32)
+    return np.asarray(resample_poly(speech, to_hz // divisor, from_hz // divisor), np.float32)
 
 
 def frame_levels_db(speech: Pcm, sample_rate: int) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ def _load_speechbrain(model_dir: Path, manifest: Manifest) -> SpeakerRecognition
     from speechbrain.inference.speaker import SpeakerRecognition
     from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
-    # The official yaml names its place on the hub in `pretrained_path`: left alone, a local copy asks the network.
+    # The official yaml names the hub in `pretrained_path`: left alone, a local copy asks the network.
     names_a_path = "pretrained_path" in (model_dir / "hyperparams.yaml").read_text(encoding="utf-8")
     overrides: dict[str, Any] = {"pretrained_path": str(model_dir)} if names_a_path else {}
     try:
@@ -90,5 +90,6 @@ def _load_speechbrain(model_dir: Path, manifest: Manifest) -> SpeakerRecognition
         )
     except Exception as error:  # speechbrain raises whatever yaml, torch or the file system raised
         raise ModelError(
-            f"{model_dir} ({manifest.model_id}) cannot be loaded by speechbrain: {type(error).__name__}: {error}"
+            f"{model_dir} ({manifest.model_id}) cannot be loaded by speechbrain:"
+            f" {type(error).__name__}: {error}"
         ) from error

@@ -3,7 +3,7 @@
 A SpeechBrain folder is code as much as data: hyperparams.yaml can name any Python class and a checkpoint is
 a pickle. So nothing is read from a folder before every file agrees with its ``manifest.json``.
 
-    python -m voiceprint.manifest FOLDER MODEL_NAME SAMPLE_RATE   # pin a folder that you have checked yourself
+    python -m voiceprint.manifest FOLDER MODEL_NAME SAMPLE_RATE   # pin a folder that you have checked
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from voiceprint.errors import ModelError
 MANIFEST = "manifest.json"
 #: The weights: they name the model, for embeddings of other weights cannot be compared.
 WEIGHTS = "embedding_model.ckpt"
+#: What a program reads; the model card may be reworded.
+_PINNED_SUFFIXES = {".yaml", ".ckpt", ".txt", ".json"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ def checksum(path: Path) -> str:
 
 
 def write(model_dir: Path, name: str, sample_rate: int) -> Manifest:
-    """Pins every file of ``model_dir`` as it is now. The model id is ``name`` and a part of the weights' checksum."""
-    files = {p.name: checksum(p) for p in sorted(model_dir.iterdir()) if p.is_file() and p.name != MANIFEST}
+    """Pins the files of ``model_dir`` as they are now. The id is ``name`` with the weights' checksum."""
+    names = sorted(p.name for p in model_dir.iterdir() if p.suffix in _PINNED_SUFFIXES and p.name != MANIFEST)
+    files = {name: checksum(model_dir / name) for name in names}
     if WEIGHTS not in files:
         raise ModelError(f"{model_dir} has no {WEIGHTS}; it is not a SpeechBrain speaker model")
     manifest = Manifest(f"{name}-{files[WEIGHTS][:12]}", sample_rate, files)
@@ -43,7 +46,7 @@ def write(model_dir: Path, name: str, sample_rate: int) -> Manifest:
 
 
 def verify(model_dir: Path) -> Manifest:
-    """The manifest of ``model_dir``, once every file agrees with it. Raises ModelError saying what to do if not."""
+    """The manifest of ``model_dir``, once every file agrees with it; else ModelError, saying what to do."""
     if not model_dir.is_dir():
         raise ModelError(f"no model folder {model_dir}: set the path of a folder on this machine")
     try:

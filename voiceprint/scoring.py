@@ -96,12 +96,12 @@ class Scorer:
 
     @classmethod
     def load(cls, model_dir: Path) -> Scorer:
-        """Reads ``calibration.json`` of a model folder. Raises ModelError if it is missing or of another model."""
+        """Reads ``calibration.json`` of a model folder. ModelError if it is missing or another's."""
         model_dir = Path(model_dir)
         manifest = verify(model_dir)
         if CALIBRATION not in manifest.files:
             raise ModelError(
-                f"{model_dir} has no {CALIBRATION}: a threshold of another model or channel is worse than none;"
+                f"{model_dir} has no {CALIBRATION}: a threshold of another model is worse than none;"
                 " calibrate on your own labelled telephone recordings"
             )
         scorer = cls.from_json(json.loads((model_dir / CALIBRATION).read_text(encoding="utf-8")))
@@ -143,7 +143,7 @@ class Scorer:
         )
 
     def same_speaker(self, a: Utterance, b: Utterance) -> Decision:
-        """Whether two turns of one call were spoken by one person, as the card turn and the challenge should be."""
+        """Whether two turns of one call were spoken by one person, as card turn and challenge should be."""
         self._same_model(a.model_id, b.model_id)
         limits = self.continuity_quality
         objection = limits.objection([a]) or limits.objection([b])
@@ -153,7 +153,8 @@ class Scorer:
         other = set(model_ids) - {self.model_id}
         if other:
             raise ModelError(
-                f"embedded by {', '.join(sorted(other))}, scored for {self.model_id}: enrol again with this model"
+                f"embedded by {', '.join(sorted(other))}, scored for {self.model_id}:"
+                " enrol again with this model"
             )
 
 

@@ -1,4 +1,4 @@
-"""Trains, exports and calibrates the speaker encoder in one command; goes on from its checkpoint if cut off."""
+"""Trains, exports and calibrates the speaker encoder; goes on from its checkpoint if cut off."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def main() -> None:
         sampler = CropSampler(speakers)
         args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         print(
-            f"{len(sampler.speakers)} speakers, {sampler.classes} classes with speeds; {len(development)} set aside"
+            f"{len(sampler.speakers)} speakers, {sampler.classes} classes with speeds;"
+            f" {len(development)} speakers set aside"
         )
         train(Trainer(arch, Schedule(args.minutes), sampler.classes, args.checkpoint), sampler, noises)
     export(arch, averaged_weights(args.checkpoint), args.out)

@@ -134,7 +134,7 @@ def continuity_trials(calls: list[Call]) -> Trials:
 
 
 def fit(trials: Trials, false_match_rate: float) -> Calibration:
-    """Prior-weighted logistic regression of same on cosine and log seconds, then the threshold for the rate."""
+    """Logistic regression, at even odds, on cosine and log seconds; then the threshold for the rate."""
     most_s = float(np.percentile(trials.speech_s, 95))
     log_s = np.log(np.clip(trials.speech_s, 0.1, most_s))
     columns = np.stack([np.ones_like(log_s), trials.cosine, log_s, trials.cosine * log_s], axis=1)
@@ -191,7 +191,8 @@ def calibrate(
     written = {
         "model_id": encoder.model_id,
         "sample_rate": encoder.sample_rate,
-        "speakers": f"{len(speakers)} training speakers in hash buckets 12..17, in no gradient; digit strings over"
+        "speakers": len(speakers),
+        "material": "training speakers in hash buckets 12..17, in no gradient; digit strings over"
         " independently drawn telephone channels, half of the calls with noise at 10 to 30 dB",
         "verification": {
             "calibration": asdict(verify), "quality": asdict(QUALITY), "false_match_rate": FALSE_MATCH_RATE,

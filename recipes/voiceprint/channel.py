@@ -34,8 +34,8 @@ class Channels:
 
 #: Wider than any telephone, for training.
 TRAINING = Channels(
-    noise=0.75, snr_db=(3.0, 32.0), reverb=0.4, equaliser_db=8.0, low_hz=(80.0, 380.0), high_hz=(3050.0, 3800.0),
-    band_pass=0.85, level_db=(-34.0, -14.0), mu_law=0.7,
+    noise=0.75, snr_db=(3.0, 32.0), reverb=0.4, equaliser_db=8.0, low_hz=(80.0, 380.0),
+    high_hz=(3050.0, 3800.0), band_pass=0.85, level_db=(-34.0, -14.0), mu_law=0.7,
 )  # fmt: skip
 #: What trials are judged on: a telephone line, and one in a noisy place.
 TELEPHONE = Channels()

@@ -94,7 +94,7 @@ class CropSampler:
         self.speakers = [s for s in speakers if s.seconds >= least_seconds]
         #: A speaker with little material is seen less often, lest its clips be learnt by heart.
         weight = np.array([min(1.5, 0.3 + s.seconds / 4) for s in self.speakers])
-        self._cumulative = np.cumsum(np.concatenate([weight * share for share in (1.6, 1.0, 1.0)]))
+        self._cumulative = np.cumsum(np.concatenate([weight * share for share in (2.0, 1.0, 1.0)]))
 
     @property
     def classes(self) -> int:
@@ -115,7 +115,7 @@ class CropSampler:
 
 
 def join(clips: list[Clip], samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Clips in random order, with short gaps now and then, cut to ``samples``; long clips are entered anywhere."""
+    """Clips in random order, with short gaps, cut to ``samples``; long clips are entered anywhere."""
     parts: list[NDArray[np.int16]] = []
     total = 0
     order: list[int] = []

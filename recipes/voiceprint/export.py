@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from recipes.voiceprint.train import Architecture
 from voiceprint import manifest
 
 MODEL_NAME = "ecapa-8k"
+#: ECAPA-TDNN's last layer, a linear map to the embedding.
+LAST = "fc.conv"
 
 HYPERPARAMS = """\
 # Speaker encoder for 8 kHz telephone speech, in the layout of speechbrain/spkrec-ecapa-voxceleb.
@@ -58,7 +61,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 
 
 def export(arch: Architecture, weights: dict[str, Any], model_dir: Path) -> manifest.Manifest:
-    """Writes hyperparams.yaml, embedding_model.ckpt (a state dict) and the manifest that pins the folder's files."""
+    """Writes hyperparams.yaml, embedding_model.ckpt (a state dict) and the manifest that pins them."""
     model_dir.mkdir(parents=True, exist_ok=True)
     torch.save(weights, model_dir / manifest.WEIGHTS)
     fields = {**arch.__dict__, "channels": list(arch.channels)}
@@ -69,4 +72,13 @@ def export(arch: Architecture, weights: dict[str, Any], model_dir: Path) -> mani
 def averaged_weights(checkpoint: Path) -> dict[str, Any]:
     """The running average of a training checkpoint, named as the network names its weights."""
     average = torch.load(checkpoint, weights_only=True)["average"]
-    return {key.removeprefix("module."): value for key, value in average.items() if key != "n_averaged"}
+    return fold({key.removeprefix("module."): value for key, value in average.items()})
+
+
+def fold(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a ``StandardisedEncoder`` as those of its network alone, giving the same embeddings."""
+    deviation = torch.sqrt(encoder["standardise.running_var"] + 1e-5)
+    network = {key.removeprefix("network."): w for key, w in encoder.items() if key.startswith("network.")}
+    network[LAST + ".weight"] = network[LAST + ".weight"] / deviation[:, None, None]
+    network[LAST + ".bias"] = (network[LAST + ".bias"] - encoder["standardise.running_mean"]) / deviation
+    return network

@@ -13,7 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ivr.ops.cli import main
+from ivr.payments.sandbox_client import SandboxBank
 from ivr.settings import settings as process_settings
+
+pytest_plugins = ["payments_fixtures"]
 
 PAN = "4242424242424242"
 CARD = ["--expiry", "04/2045", "--authorised-by", "signed form"]
@@ -225,3 +228,16 @@ def test_a_card_number_where_another_thing_belongs_is_not_repeated(desk: Desk) -
         result = desk.run(*arguments)
         assert result.exit_code == 2, (arguments, result.output)
         assert PAN not in result.output
+
+
+def test_the_banks_tokenise_call_gives_the_token(
+    desk: Desk, customer: str, bank: SandboxBank, bank_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IVR_BANK_URL", bank_url)
+    process_settings.cache_clear()
+    account = bank.open_account(PAN)
+    desk.ok("card", "add", customer, *CARD, "--stdin", stdin=PAN)
+    with sqlite3.connect(desk.folder / "ivr.sqlite3") as db:
+        assert db.execute("SELECT bank_token, brand, last4 FROM cards").fetchall() == [
+            (account.token, account.brand, "4242")
+        ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -99,16 +100,19 @@ def test_a_success_ends_the_row_and_takes_back_what_the_call_counted_against_the
 def test_failures_of_calls_at_the_same_time_are_all_counted(
     database: Database, household: list[str], now: datetime
 ) -> None:
-    threads = [
-        threading.Thread(target=fail, args=(database, order, 3, now, f"CA{n}"))
-        for n, order in enumerate([household, household[::-1]] * 2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together = threading.Barrier(4)
+
+    def call(number: int) -> None:
+        order = household[:: 1 if number % 2 else -1]
+        for step in range(6):
+            together.wait(timeout=30)
+            with database.transaction() as session:
+                record_failure(session, order, f"CA{number}", f"card:{step}", now)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(4)))
     with database.transaction() as session:
-        assert [session.get_one(FailureBudget, who).total for who in household] == [12, 12]
+        assert [session.get_one(FailureBudget, who).total for who in household] == [24, 24]
 
 
 def test_a_customer_who_never_failed_is_not_locked(

@@ -22,6 +22,7 @@ from ivr.settings import Settings
 from ivr.store.redis import connect
 folder = Path(sys.argv[1])
 settings = Settings(data_dir=folder, digit_model_dir=folder, voice_model_dir=folder, _env_file=None)
+print("ready", flush=True)
 sys.stdin.readline()
 client = connect(settings)
 client.incr("seen")
@@ -57,6 +58,9 @@ def test_processes_that_start_at_once_share_one_server_that_outlives_them(own: S
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
     for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
@@ -64,6 +68,7 @@ def test_processes_that_start_at_once_share_one_server_that_outlives_them(own: S
     client = connect(own)
     assert pids == {str(server_pid(client))}
     assert client.get("seen") == b"3"
+    assert (own.data_dir / "redis.log").read_text().count("Redis is starting") == 1
 
 
 def test_a_killed_server_is_started_again_with_its_data_by_a_client_that_already_was(own: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import kaldi_native_fbank as knf
@@ -69,14 +70,17 @@ def test_vosk_finds_the_best_path_of_the_training_loop(
     network: Network, model_dir: Path, samples: np.ndarray
 ) -> None:
     """Score of Vosk equals Viterbi over torch's scores: features, network, graphs and costs are exact."""
-    best, path = lfmmi.best_path(scores_of(network, samples), graphs.loop())
+    scores, loop = scores_of(network, samples), graphs.loop()
+    best, path = lfmmi.best_path(scores, loop)
+    acoustic = scores[range(len(path)), loop.pdfs[path]].sum()
     recognizer = vosk.KaldiRecognizer(vosk.Model(str(model_dir)), 8000)
     recognizer.SetMaxAlternatives(1)
     recognizer.AcceptWaveform(samples.tobytes())
     result = json.loads(recognizer.FinalResult())["alternatives"][0]
-    assert len(set(path)) > 1
-    # Vosk scales graph costs by 0.9 when it reports an alternative's score.
-    assert result["confidence"] == pytest.approx(best, rel=0.03)
+    entered = [b for a, b in pairwise([0, *path]) if a != b]
+    assert " ".join(loop.words[s] for s in entered if loop.words[s]) == result["text"]
+    # Vosk takes graph costs by 0.9 in the score of an alternative.
+    assert result["confidence"] == pytest.approx(acoustic + 0.9 * (best - acoustic), abs=0.02)
 
 
 def test_a_runtime_grammar_allows_only_its_words(model_dir: Path, samples: np.ndarray) -> None:

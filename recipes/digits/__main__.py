@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,7 @@ class Checkpoints:
 def main() -> None:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the other process ends, too
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
@@ -73,16 +76,15 @@ def main() -> None:
     if not spoken_by_machine.exists():
         synthetic.generate(SYNTHETIC_SENTENCES, spoken_by_machine)
     settings = Settings(args.minutes)
-    resuming = (args.work / "training.pt").exists()
-    placed = 0 if resuming else settings.flat_start_steps
-    supply = Supply(args.speech, spoken_by_machine, args.seed + int(resuming), settings.batch, placed)
-    trainer = Trainer(settings, supply)
-    if resuming:
+    trainer = Trainer(settings)
+    if (args.work / "training.pt").exists():
         trainer.resume(args.work / "training.pt")
+    placed = max(0, settings.flat_start_steps - trainer.step)
+    supply = Supply(args.speech, spoken_by_machine, args.seed + trainer.step, settings.batch, placed)
     checkpoints = Checkpoints(args)
     written_s, losses = trainer.elapsed_s, []
     while not trainer.finished():
-        losses.append(trainer.run_step())
+        losses.append(trainer.run_step(supply))
         if trainer.step % 100 == 0:
             used = f"{supply.made} batches made, {supply.reused} used again"
             log.info(

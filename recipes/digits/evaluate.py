@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ def best_words(network: Network, samples: np.ndarray, loop: Hmm) -> str:
     with torch.no_grad():
         scores = network(mfcc(torch.from_numpy(samples.astype(np.float32))[None]))[0].double().numpy()
     _, path = best_path(scores, loop)
-    entered = [b for a, b in zip([0, *path], path, strict=False) if a != b]
+    entered = [b for a, b in pairwise([0, *path]) if a != b]
     return " ".join(loop.words[s] for s in entered if loop.words[s])
 
 

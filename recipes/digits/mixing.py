@@ -56,6 +56,8 @@ class Mixer:
         self._corpus = corpus
         self._rng = rng
         self._speakers = [clips for clips in corpus.digits.values() if clips]
+        lengths = np.array([len(digits) for digits, _ in corpus.numbers], float)
+        self._number_weights = lengths**2 / (lengths**2).sum()  # long ones are rarer and more fluent
         self._synthetic = list(synthetic)
         self._single = [(w, x) for x, w in synthetic if len(w) == 1 or w == ["start", "again"]]
         self._noise = augment.NoiseBank(corpus.noises, corpus.sentences, rng)
@@ -156,8 +158,9 @@ class Mixer:
         return self._into_window(samples, 1.4), words
 
     def _fluent(self) -> tuple[np.ndarray, str]:
-        """One person's number, or short ones of one person with pauses between."""
-        digits, clip = self._corpus.numbers[self._rng.integers(len(self._corpus.numbers))]
+        """A number as somebody read it."""
+        numbers = self._corpus.numbers
+        digits, clip = numbers[self._rng.choice(len(numbers), p=self._number_weights)]
         margin = int(self._rng.integers(0, 800))
         if clip.end - clip.start > 1.7 * _WINDOW:
             return self._fluent()

@@ -58,7 +58,7 @@ class Network(nn.Module):
         width: int = 320,
         bottleneck: int = 128,
         dilations: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2),
-        dropout: float = 0.1,
+        dropout: float = 0.05,
     ) -> None:
         super().__init__()
         self.dilations = dilations  # in steps of 30 ms
@@ -111,7 +111,7 @@ class Network(nn.Module):
         ]
         for dilation, squeeze, expand in zip(self.dilations, self.squeeze, self.expand, strict=True):
             step = SUBSAMPLING * dilation
-            layers.append(Affine((-step, 0, step), *squeeze.folded(), relu=True, residual=False))
-            layers.append(Affine((0,), *expand.folded(), relu=True, residual=True))
+            layers.append(Affine((-step, 0, step), *squeeze.folded(), True, False))
+            layers.append(Affine((0,), *expand.folded(), True, True))
         last = (self.last.weight.detach().float().numpy(), self.last.bias.detach().float().numpy())
         return [*layers, Affine((0,), *last, relu=False, residual=False)]

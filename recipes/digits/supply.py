@@ -63,12 +63,12 @@ def _work(
 class Supply:
     """Batches of :class:`Sample`; the first ``placed`` have known word places.
 
-    When the other process is behind, examples of the last batches are used again (``reused`` counts them):
-    other masks and channels make them new enough, and the trainer never waits.
+    Making an example costs a third as much as training on it, so every second batch is a mixture of recent
+    examples, made new by other masks and channels. The trainer waits only for the first batches.
     """
 
     def __init__(
-        self, speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, keep: int = 40
+        self, speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, keep: int = 48
     ) -> None:
         context = mp.get_context("spawn")
         self._queue: mp.Queue[list[Sample]] = context.Queue(maxsize=8)
@@ -82,18 +82,25 @@ class Supply:
         self.made = self.reused = 0
 
     def next(self) -> list[Sample]:
-        """The next batch, or an old mixture if none is ready and enough are kept."""
+        """A new batch and, once enough are known, a mixture of recent ones, in turn."""
+        filling = self.made < max(20, self._placed)
+        if filling or self.reused >= self.made:
+            return self._new(wait=filling)
+        return self._mixture()
+
+    def _new(self, wait: bool) -> list[Sample]:
         try:
-            fresh = self._queue.get(block=self.made < 20)
+            fresh = self._queue.get(block=wait)
         except queue.Empty:
-            self.reused += 1
-            chosen = self._rng.choice(len(self._recent), self._batch, replace=False)
-            return [self._recent[i] for i in chosen]
+            return self._mixture()
         self.made += 1
-        if self.made == self._placed:
-            self._recent.clear()
         self._recent = (self._recent + fresh)[-self._keep :]
         return fresh
+
+    def _mixture(self) -> list[Sample]:
+        self.reused += 1
+        chosen = self._rng.choice(len(self._recent), self._batch, replace=False)
+        return [self._recent[i] for i in chosen]
 
     def close(self) -> None:
         self._process.terminate()

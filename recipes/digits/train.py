@@ -48,9 +48,8 @@ def features_of(batch: list[Sample]) -> torch.Tensor:
 class Trainer:
     """State of a training: network, its running average, optimiser, and how much of the time is used."""
 
-    def __init__(self, settings: Settings, supply: Supply) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._supply = supply
         self.network = Network()
         self._average = AveragedModel(self.network, avg_fn=self._running_average, use_buffers=True)
         self._optimizer = torch.optim.AdamW(
@@ -107,13 +106,13 @@ class Trainer:
         kept = excess[excess < 400]
         return kept.sum() / len(batch) / scores.shape[1] * 10 + 5e-4 * scores.square().mean()
 
-    def run_step(self) -> float:
-        """One update; returns the loss."""
+    def run_step(self, supply: Supply) -> float:
+        """One update from the next batch; returns the loss."""
         started = time.monotonic()
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         self.network.train()
-        batch = self._supply.next()
+        batch = supply.next()
         inputs = features_of(batch)
         with torch.autocast("cpu", torch.bfloat16):
             scores = self.network(inputs)

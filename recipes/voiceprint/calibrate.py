@@ -162,13 +162,18 @@ def rates(trials: Trials, calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def agreement(enrolments: list[Call]) -> float:
-    """What nearly all enrolments of one person reach: each string against the others."""
-    lowest = [
-        min(float(u.vector @ pooled([o for o in e.strings if o is not u])) for u in e.strings)
-        for e in enrolments
+def agreements(enrolments: list[Call], calls: list[Call]) -> list[float]:
+    """How well strings of one person agree, over different lines and clips.
+
+    Strings of one enrolment would not tell: a speaker with few clips says the same ones again.
+    """
+    return [
+        float(string.vector @ pooled(enrolment.strings))
+        for call in calls
+        for enrolment in enrolments
+        for string in call.strings
+        if call.speaker == enrolment.speaker and string.net_speech_s > 1.5
     ]
-    return round(float(np.quantile(lowest, 0.02)), 3)
 
 
 def calibrate(
@@ -177,15 +182,16 @@ def calibrate(
     """Writes calibration.json into ``model_dir`` and pins it in the manifest; returns what was written."""
     encoder, rng = Encoder.load(model_dir), np.random.default_rng(11)
     speakers = [s for s in speakers if len(s.clips) >= LEAST_CLIPS]
-    enrolments, calls, verification = [], [], []
+    all_calls, verification, agreeing = [], [], []
     for _ in range(rounds):
-        new_enrolments, new_calls = place_calls(encoder, speakers, noises, rng)
-        enrolments, calls = enrolments + new_enrolments, calls + new_calls
-        verification.append(verification_trials(new_enrolments, new_calls))
+        enrolments, calls = place_calls(encoder, speakers, noises, rng)
+        all_calls += calls
+        verification.append(verification_trials(enrolments, calls))
+        agreeing += agreements(enrolments, calls)
     trials = Trials(
         *(np.concatenate([getattr(t, f) for t in verification]) for f in ("cosine", "speech_s", "same"))
     )
-    continuity = continuity_trials(calls)
+    continuity = continuity_trials(all_calls)
     verify, follow = fit(trials, FALSE_MATCH_RATE), fit(continuity, CONTINUITY_FALSE_MATCH_RATE)
     full = trials.speech_s >= np.median(trials.speech_s)
     written = {
@@ -202,7 +208,7 @@ def calibrate(
             "calibration": asdict(follow), "quality": asdict(CONTINUITY_QUALITY),
             "false_match_rate": CONTINUITY_FALSE_MATCH_RATE, "all": rates(continuity, follow),
         },
-        "enrolment": asdict(EnrolmentLimits(least_agreement=agreement(enrolments))),
+        "enrolment": asdict(EnrolmentLimits(least_agreement=round(max(0.0, np.quantile(agreeing, 0.02)), 3))),
     }  # fmt: skip
     (model_dir / CALIBRATION).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     manifest.write(model_dir, encoder.model_id.rsplit("-", 1)[0], encoder.sample_rate)

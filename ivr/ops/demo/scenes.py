@@ -20,7 +20,7 @@ from ivr.ops.simcarrier.scenario import Scenario, load
 from ivr.resources import shipped
 from ivr.store import redis
 
-SPEED = 8.0
+SPEED = 16.0
 MERCHANT = "Corner Bookshop"
 
 

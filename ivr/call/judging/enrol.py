@@ -48,7 +48,8 @@ def new_pin(desk: Desk, call: Call) -> Verdict:
     pin = desk.heard.keys
     if len(pin) != pins.PIN_DIGITS:
         return Verdict(Event.AGAIN, call)
-    if pins.is_trivial(pin):
+    assert call.customer_id
+    if pins.is_guessable(desk.session, call.customer_id, pin):
         return Verdict(Event.TRIVIAL, call)
     desk.store.keep(call.sid, NEW_PIN, _fingerprint(desk, call, pin))
     return Verdict(Event.NEW, call)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import update
@@ -21,7 +23,6 @@ from ivr.resources import shipped
 from ivr.speech.audio import read_audio
 from voiceprint import Encoder, Scorer, enrol
 
-ALICE, DORA, FRANK = "+14155550101", "+14155550104", "+14155550106"
 PIN = "482915"
 
 
@@ -41,19 +42,25 @@ def pans() -> dict[str, str]:
 
 
 def member(
-    stage: Stage, phone: str, cards: list[str], now: datetime, *, voices: list[Path] | None = None, pin: str | None = None
+    stage: Stage,
+    phone: str,
+    cards: Sequence[str],
+    now: datetime,
+    *,
+    voices: Sequence[Path] = (),
+    pin: str | None = None,
 ) -> Member:
-    """A test customer with these cards (names in ``fixtures/cards.toml``), perhaps a voiceprint and a PIN."""
-    numbers, bank = pans(), connect(stage.settings)
-    tokens = {name: bank.tokenise(numbers[name], now.year + 3, 12) for name in cards}
-    voiceprint = _voiceprint(stage, voices) if voices else None
+    """A test customer with these card numbers, perhaps a voiceprint made of recordings, and a PIN."""
+    bank = connect(stage.settings)
+    tokens = {pan: bank.tokenise(pan, now.year + 3, 12) for pan in cards}
+    voiceprint = _voiceprint(stage.settings.voice_model_dir, tuple(voices)) if voices else None
     with stage.database.transaction() as session:
         customer = add_customer(session, phones=[phone], test=True, sms=[phone], now=now)
-        for name, token in tokens.items():
+        for pan, token in tokens.items():
             add_card(
                 session,
                 customer.id,
-                numbers[name],
+                pan,
                 exp_year=now.year + 3,
                 exp_month=12,
                 token=token.token,
@@ -88,11 +95,13 @@ def bill(stage: Stage, customer_id: str, amount_minor: int, merchant: str, now: 
         )
 
 
-_encoders: dict[Path, tuple[Encoder, Scorer]] = {}
+@cache
+def _models(folder: Path) -> tuple[Encoder, Scorer]:
+    return Encoder.load(folder), Scorer.load(folder)
 
 
-def _voiceprint(stage: Stage, recordings: list[Path]) -> tuple[str, int, bytes]:
-    folder = stage.settings.voice_model_dir
-    encoder, scorer = _encoders.setdefault(folder, (Encoder.load(folder), Scorer.load(folder)))
+@cache
+def _voiceprint(folder: Path, recordings: tuple[Path, ...]) -> tuple[str, int, bytes]:
+    encoder, scorer = _models(folder)
     heard = [encoder.embed(read_audio(path)) for path in recordings]
     return encoder.model_id, encoder.sample_rate, enrol(heard, scorer.enrolment_limits).to_bytes()

@@ -34,22 +34,22 @@ def digits() -> None:
     def first_card(candidates: Sequence[str], customer_id: str, cards: Sequence[Any], keys: object) -> str | None:
         return cards[0].card_id if candidates and cards else None
 
-    setattr(desk, "which_card", first_card)
-    setattr(confirm, "was_said", lambda *_: True)
+    desk.which_card = first_card
+    confirm.was_said = lambda *_: True
 
 
 def token() -> None:
     """A stream needs no token of ours."""
     from ivr.call.session import CallStore
 
-    setattr(CallStore, "open_stream", lambda *_: True)
+    CallStore.open_stream = lambda *_: True
 
 
 def idempotency() -> None:
     """A repeated request is a new one."""
     from ivr.call.session import CallStore
 
-    setattr(CallStore, "answer", lambda *_: None)
+    CallStore.answer = lambda *_: None
 
 
 PROTECTIONS: dict[str, Callable[[], None]] = {

@@ -52,7 +52,7 @@ class Players:
             self._known[phone] = cast.member(
                 self.stage,
                 phone,
-                ["alice", "alice_second"],
+                self._cards("alice", "alice_second"),
                 self.now,
                 voices=[shipped(f"fixtures/audio/alice/enrol_{i}.wav") for i in (1, 2, 3)],
                 pin=cast.PIN,
@@ -61,12 +61,12 @@ class Players:
 
     def dora(self, phone: str) -> None:
         """A customer who never gave a voiceprint."""
-        self._known[phone] = cast.member(self.stage, phone, ["dora"], self.now, pin=cast.PIN)
+        self._known[phone] = cast.member(self.stage, phone, self._cards("dora"), self.now, pin=cast.PIN)
         self.owes(phone, 4210, MERCHANT)
 
     def newcomer(self, phone: str) -> None:
         """A customer with a card and nothing else, whom the operator has given a code."""
-        self._known[phone] = new = cast.member(self.stage, phone, ["alice"], self.now)
+        self._known[phone] = new = cast.member(self.stage, phone, self._cards("alice"), self.now)
         with self.stage.database.transaction() as session:
             self.values["code"] = issue_code(session, new.customer_id, self.stage.keyring, self.now)
 
@@ -77,6 +77,9 @@ class Players:
 
     def nobody(self, phone: str) -> None:
         """A number that no customer has."""
+
+    def _cards(self, *names: str) -> list[str]:
+        return [self.values[f"card.{name}"] for name in names]
 
     def owes(self, phone: str, amount_minor: int, merchant: str) -> None:
         cast.bill(self.stage, self._known[phone].customer_id, amount_minor, merchant, self.now)
@@ -91,7 +94,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "06": Players.dora,
     "11": Players.newcomer,
     "12": Players.returning,
-    **{number: Players.alice for number in ("01", "02", "03", "05", "07", "08", "09", "10")},
+    **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
 
 #: Scenes that go on where another ended.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -130,6 +131,7 @@ def _spawn(
             stderr=subprocess.STDOUT,
             text=True,
             env={**inherited, **environment, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # so that what it starts can be ended with it
         )
     processes.append(process)
     return process
@@ -158,5 +160,5 @@ def _end(process: subprocess.Popen[str]) -> None:
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -50,6 +50,7 @@ class Caller:
         self._patience_s = patience_s
         self._spec = scenario.caller
         self._turns = deque(enumerate(scenario.turns, 1))
+        self._whenever = scenario.whenever
         self._voices = voices
         self._record = record
         self._values = dict(values)
@@ -146,11 +147,12 @@ class Caller:
     # Her mind.
 
     def _due(self) -> Turn | None:
-        """The next turn, if what it waits for was heard since the last answer."""
-        if not self._turns:
-            return None
-        turn = self._turns[0][1]
-        return turn if turn.expect is None or turn.expect in self._heard else None
+        """The next turn, if what it waits for was heard since the last answer; else what she does whenever she hears it."""
+        if self._turns:
+            turn = self._turns[0][1]
+            if turn.expect is None or turn.expect in self._heard:
+                return turn
+        return next((turn for turn in self._whenever if turn.expect in self._heard), None)
 
     @staticmethod
     def _only_hangs_up(turn: Turn) -> bool:
@@ -169,7 +171,8 @@ class Caller:
         return f"turn {number} expects {turn.expect or 'to be listened to'}, heard {heard}"
 
     def _do(self, turn: Turn, now_s: float, start_s: float) -> None:
-        self._turns.popleft()
+        if self._turns and turn is self._turns[0][1]:
+            self._turns.popleft()
         if turn.faults != NO_FAULTS:
             self._faults = turn.faults
         if turn.only_listens:

@@ -115,12 +115,19 @@ class Scenario(_Part):
     caller: CallerSpec
     carrier: Carrier = Carrier()
     turns: tuple[Turn, ...] = Field(default=(), alias="turn")
+    whenever: tuple[Turn, ...] = ()  # what she does at a prompt, as often as she hears it and no turn is due
     end: End = End()
     folder: Path = Path()  # where the file lay; its own recordings are looked for there
 
     @property
     def seed(self) -> int:
         return zlib.crc32(self.name.encode()) if self.caller.seed is None else self.caller.seed
+
+    @model_validator(mode="after")
+    def _whenever_what(self) -> Scenario:
+        if any(turn.expect is None for turn in self.whenever):
+            raise ValueError("a [[whenever]] needs the prompt that it expects")
+        return self
 
 
 def load(path: Path) -> Scenario:

@@ -31,7 +31,7 @@ from scipy.stats import beta
 from ivr.ops.demo import cast
 from ivr.ops.demo.stage import Stage, stage
 from ivr.ops.simcarrier.audio import Voices
-from ivr.ops.simcarrier.record import CallRecord
+from ivr.ops.simcarrier.record import CallRecord, Requested
 from ivr.ops.simcarrier.run import run_call
 from ivr.ops.simcarrier.scenario import parse
 from ivr.speech.pan import luhn_check_digit
@@ -150,13 +150,13 @@ def report(results: list[tuple[Trial, CallRecord, bool]]) -> int:
     first = sum("card.retry" not in r.heard and p for t, r, p in results if t.kind == "genuine")
     wrong = [p for kind in ("other_card", "other_voice") for paid in counts[kind].values() for p in paid]
     ends = [ms for t, r, _ in results if t.kind == "live" for ms in r.end_of_turn_ms]
-    webhooks = [e.ms for _, r, _ in results for e in r.of(_requested())]
+    webhooks = [e.ms for _, r, _ in results for e in r.of(Requested)]
     p95 = float(np.percentile(ends, 95)) if ends else float("nan")
     low, high = interval(sum(genuine), len(genuine))
-    print(f"\ngenuine calls paid: {sum(genuine)} of {len(genuine)} ({low:.1%} to {high:.1%}), {first} with the first card turn")
-    print(f"wrong calls paid: {sum(wrong)} of {len(wrong)} (95 % upper bound {interval(sum(wrong), len(wrong))[1]:.1%})")
-    print(f"webhooks: p50 {np.percentile(webhooks, 50):.0f} ms, p95 {np.percentile(webhooks, 95):.0f} ms, n {len(webhooks)}\n")
-    worst = min((sum(p) / len(p) for p in counts["genuine"].values()), default=0.0)
+    print(f"\ngenuine calls paid: {sum(genuine)} of {len(genuine)} ({low:.1%} to {high:.1%}), {first} at the first try")
+    print(f"wrong calls paid: {sum(wrong)} of {len(wrong)} (at most {interval(sum(wrong), len(wrong))[1]:.1%}, 95 %)")
+    p50, p99 = np.percentile(webhooks, [50, 99])
+    print(f"webhooks: p50 {p50:.0f} ms, p99 {p99:.0f} ms, n {len(webhooks)}; a turn ends: {np.median(ends):.0f}\n")
     bars = [
         ("genuine_calls_paid", sum(genuine) / len(genuine), ">=", 0.80, len(genuine)),
         ("wrong_calls_paid", float(sum(wrong)), "<=", 0.0, len(wrong)),
@@ -167,21 +167,14 @@ def report(results: list[tuple[Trial, CallRecord, bool]]) -> int:
         passed = value >= target if sign == ">=" else value <= target
         missed += not passed
         print(f"{'PASS' if passed else 'MISS'} {name} {value:.3f} {sign}{target} n={n}")
-    _write(bars, counts, worst, ends)
-    return missed
-
-
-def _requested() -> type:
-    from ivr.ops.simcarrier.record import Requested
-
-    return Requested
-
-
-def _write(bars: list[tuple[str, float, str, float, int]], counts: dict, worst: float, ends: list[float]) -> None:  # type: ignore[type-arg]
+    written = {
+        "bars": [{"name": n, "value": v, "target": f"{sign}{t}", "n": count} for n, v, sign, t, count in bars],
+        "paid": {kind: {s: [sum(p), len(p)] for s, p in by.items()} for kind, by in counts.items()},
+        "end_of_turn_ms": ends,
+    }
     RESULTS.parent.mkdir(exist_ok=True)
-    paid = {kind: {s: [sum(p), len(p)] for s, p in by.items()} for kind, by in counts.items()}
-    rows_ = [{"name": n, "value": v, "target": f"{s}{t}", "n": c} for n, v, s, t, c in bars]
-    RESULTS.write_text(json.dumps({"bars": rows_, "paid": paid, "worst_speaker": worst, "end_of_turn_ms": ends}, indent=1))
+    RESULTS.write_text(json.dumps(written, indent=1))
+    return missed
 
 
 def main() -> None:

@@ -139,9 +139,7 @@ class House:
             return customer.id
 
     def _voiceprint(self, session, customer_id: str, voice: str) -> None:  # type: ignore[no-untyped-def]
-        heard = [
-            self.encoder.embed(read_audio(shipped(f"fixtures/audio/{voice}/enrol_{i}.wav"))) for i in (1, 2, 3)
-        ]
+        heard = [self.encoder.embed(read_audio(shipped(f"fixtures/audio/{voice}/enrol_{i}.wav"))) for i in (1, 2, 3)]
         blob = enrol(heard, self.scorer.enrolment_limits).to_bytes()
         consent = record_consent(session, customer_id, text_version="1", channel="test", now=NOW)
         store_voiceprint(
@@ -172,7 +170,7 @@ def house(
     calls = CallStore(redis_client, keyring)
     judge = Judge(database, calls, keyring, encoder, scorer, lambda: NOW)
     engine = Engine(calls, database, judge, lambda: NOW, "sandbox")
-    yield House(database, keyring, settings, encoder, scorer, engine, judge)
+    return House(database, keyring, settings, encoder, scorer, engine, judge)
 
 
 def test_her_voice_her_card_and_the_fresh_digits_start_one_payment(house: House) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -169,9 +170,11 @@ def test_keys_interrupt_the_prompt_and_none_is_lost(service: Service) -> None:
 
 
 GARBAGE: list[Any] = [
-    "not json", "[]", "{}", "null", '{"event": "media"}', '{"event": "media", "media": 5}',
+    "not json", "[]", "{}", "null", '{"event": "media"}',
+    '{"event": "media", "media": 5}',
     '{"event": "media", "media": {"payload": "hello, I am text"}}', '{"event": "media", "media": {"payload": 7}}',
-    '{"event": "dtmf", "dtmf": {"digit": "12"}}', '{"event": "dtmf"}', '{"event": ["mark"]}', "[" * 5000, b"\x00\xff\x00",
+    '{"event": "dtmf", "dtmf": {"digit": "12"}}', '{"event": "dtmf"}', '{"event": ["mark"]}',
+    "[" * 5000, b"\x00\xff\x00",
 ]  # fmt: skip
 
 
@@ -189,10 +192,8 @@ def test_garbage_is_borne_a_while_and_then_closed(service: Service, garbage: Any
 
 def test_a_message_far_too_long_closes_the_stream(service: Service) -> None:
     ws = service.start()
-    try:
+    with contextlib.suppress(ConnectionClosed):
         _media(ws, base64.b64encode(b"\x00" * 1_000_000).decode())
-    except ConnectionClosed:
-        pass
     _until_closed(ws)
     assert service.services.engine.turn_over(SID, 1)
 

@@ -33,14 +33,12 @@ Post = Callable[..., TestResponse]
 
 
 @pytest.fixture
-def services(
-    settings: Settings, database: Database, redis_client: redis.Redis, keyring: Keyring
-) -> Iterator[Services]:
+def services(settings: Settings, database: Database, redis_client: redis.Redis, keyring: Keyring) -> Iterator[Services]:
     """Everything but the speech models, which no webhook touches."""
     calls = CallStore(redis_client, keyring)
     judge = Judge(database, calls, keyring, None, None, lambda: datetime.now(UTC))  # type: ignore[arg-type]
     engine = Engine(calls, database, judge, lambda: datetime.now(UTC), "sandbox")
-    yield Services(settings, database, calls, engine, judge, None)  # type: ignore[arg-type]
+    return Services(settings, database, calls, engine, judge, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -71,9 +69,13 @@ def test_the_carriers_own_golden_vector_is_accepted(app: Flask, settings: Settin
 
     from ivr.carrier.signature import is_from_carrier
 
-    form = dict(
-        CallSid="CA1234567890ABCDE", Digits="1234", From="+14158675309", To="+18005551212", Caller="+14158675309"
-    )
+    form = {
+        "CallSid": "CA1234567890ABCDE",
+        "Digits": "1234",
+        "From": "+14158675309",
+        "To": "+18005551212",
+        "Caller": "+14158675309",
+    }
     mine = settings.model_copy(update={"public_url": "https://mycompany.com"})
     for signature, genuine in (("RSOYDt4T1cUTdK1PDd93/VVr8B8=", True), ("RSOYDt4T1cUTdK1PDd93/VVr8B9=", False)):
         with app.test_request_context(
@@ -82,7 +84,9 @@ def test_the_carriers_own_golden_vector_is_accepted(app: Flask, settings: Settin
             assert is_from_carrier(request, mine) is genuine
 
 
-@pytest.mark.parametrize("path", ["/voice/answer", "/voice/turn/1", "/voice/turn/1/key", "/voice/status", "/voice/fallback"])
+@pytest.mark.parametrize(
+    "path", ["/voice/answer", "/voice/turn/1", "/voice/turn/1/key", "/voice/status", "/voice/fallback"]
+)
 @pytest.mark.parametrize("headers", [{}, {"X-Twilio-Signature": ""}, {"X-Twilio-Signature": "bm90IGl0"}])
 def test_without_the_carriers_signature_nothing_happens(
     client: FlaskClient, redis_client: redis.Redis, path: str, headers: dict[str, str]
@@ -100,7 +104,10 @@ def test_without_a_configured_token_nobody_is_the_carrier(services: Services, se
     url = f"{bare.public_url}/voice/answer"
     signature = RequestValidator("").compute_signature(url, {"CallSid": SID})
     client = create_app(bare, bare_services).test_client()
-    assert client.post("/voice/answer", data={"CallSid": SID}, headers={"X-Twilio-Signature": signature}).status_code == 403
+    assert (
+        client.post("/voice/answer", data={"CallSid": SID}, headers={"X-Twilio-Signature": signature}).status_code
+        == 403
+    )
 
 
 def test_a_call_is_answered_with_one_listening_turn_over_a_stream(post: Post) -> None:
@@ -132,7 +139,8 @@ def test_every_step_answers_repeats_with_its_first_answer(post: Post, services: 
     post("/voice/answer")
     first = post("/voice/turn/1").get_data()  # the stream never came: asked again
     at = services.calls.load(SID)
-    assert at and at[0] == 2
+    assert at
+    assert at[0] == 2
     services.calls.put_outcome(2, Outcome(Event.CANCEL, at[1]))
     over = post("/voice/turn/2").get_data(as_text=True)
     assert "Nothing has been paid" in over

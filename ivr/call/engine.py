@@ -129,7 +129,9 @@ class Engine:
         return f"call:{call.sid}:{call.bill['id'] if call.bill else ''}"
 
     def _start_payment(self, call: Call) -> None:
-        assert call.bill and call.customer_id and call.card_id
+        assert call.bill
+        assert call.customer_id
+        assert call.card_id
         try:
             with self._database.transaction() as session:
                 provisional = is_provisional(session, call.customer_id, self._clock())

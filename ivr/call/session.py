@@ -81,8 +81,8 @@ class CallStore:
 
     def move(self, before: int, call: Call, answer: Answer) -> bool:
         """Move a call from step ``before`` to the answer's step; False when another request did so first."""
-        arguments: list[bytes | int] = [before, answer.step, _CALL.dump_json(call), _ANSWER.dump_json(answer), CALL_TTL_S]
-        return bool(self._move(keys=[_key(call.sid)], args=arguments))
+        after = (answer.step, _CALL.dump_json(call), _ANSWER.dump_json(answer))
+        return bool(self._move(keys=[_key(call.sid)], args=[before, *after, CALL_TTL_S]))
 
     def put_outcome(self, step: int, outcome: Outcome) -> bool:
         """Keep what a listening turn came to; the first one counts."""

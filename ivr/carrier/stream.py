@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -203,7 +204,5 @@ class _Turn:
 
 
 def _close(ws: Server) -> None:
-    try:
+    with suppress(ConnectionClosed):  # the other side was first
         ws.close()
-    except ConnectionClosed:
-        pass  # the other side was first

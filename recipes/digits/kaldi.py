@@ -28,7 +28,12 @@ MODEL_CONF = "\n".join(
         "--min-active=200",
         "--max-active=1000",
         "--beam=13.0",
-        "--lattice-beam=2.5",
+        "--lattice-beam=5.0",
+        # Determinize once, at the end of a turn, and within 2 MB: lattices of unclear speech grow exponentially,
+        # and a narrower beam there costs only alternatives. Determinizing every two seconds took minutes.
+        "--determinize-max-delay=2000",
+        "--determinize-min-chunk-size=1000",
+        "--max-mem=2000000",
         "--acoustic-scale=1.0",
         f"--frame-subsampling-factor={SUBSAMPLING}",
         "--endpoint.silence-phones=1",

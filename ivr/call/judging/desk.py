@@ -75,9 +75,7 @@ class Desk:
     def accept(self, call: Call, customer_id: str, card_id: str, factors: Sequence[str]) -> Verdict:
         """The caller has proved who she is: from here on the call is about her, and her bills."""
         customer = self.session.get_one(Customer, customer_id)
-        last4 = next(
-            c.last4 for c in authorised_cards(self.session, customer_id, self.now.date()) if c.id == card_id
-        )
+        last4 = next(c.last4 for c in authorised_cards(self.session, customer_id, self.now.date()) if c.id == card_id)
         bills = tuple(_facts(bill) for bill in open_bills(self.session, customer_id)[:9])
         call = replace(
             call,

@@ -99,5 +99,5 @@ class Judge:
                     decisions={"end": str(heard.end), **verdict.decisions},
                 )
             )
-        log.info("turn", call=call.sid, step=step, state=str(call.state), came_to=str(verdict.event), end=str(heard.end))
+        log.info("turn", call=call.sid, step=step, state=str(call.state), came_to=str(verdict.event))
         return verdict

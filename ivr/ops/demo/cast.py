@@ -90,9 +90,7 @@ def member(
 def bill(stage: Stage, customer_id: str, amount_minor: int, merchant: str, now: datetime) -> Bill:
     """Something that the customer owes."""
     with stage.database.transaction() as session:
-        return create_bill(
-            session, customer_id, merchant=merchant, amount_minor=amount_minor, currency="USD", now=now
-        )
+        return create_bill(session, customer_id, merchant=merchant, amount_minor=amount_minor, currency="USD", now=now)
 
 
 @cache

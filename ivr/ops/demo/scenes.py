@@ -101,9 +101,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
 AFTER = {"08": "01", "12": "11"}
 
 
-def play_all(
-    stage: Stage, console: Console, speed: float, only: tuple[str, ...], now: datetime
-) -> Iterator[Result]:
+def play_all(stage: Stage, console: Console, speed: float, only: tuple[str, ...], now: datetime) -> Iterator[Result]:
     """Play the scenes in order, print each as a ladder, and check it. ``only``: the numbers wanted."""
     players = Players(stage, now)
     inside = Inside(stage.database, redis.connect(stage.settings), stage.books, cast.pans(), stage.logs)
@@ -114,9 +112,7 @@ def play_all(
             yield _play(path, kind, players, inside, console, speed)
 
 
-def _play(
-    path: Path, kind: str, players: Players, inside: Inside, console: Console, speed: float
-) -> Result:
+def _play(path: Path, kind: str, players: Players, inside: Inside, console: Console, speed: float) -> Result:
     scenario = load(path)
     players.prepare(scenario, kind)
     before = look(inside)

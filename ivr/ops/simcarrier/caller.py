@@ -16,9 +16,7 @@ from ivr.ops.simcarrier.scenario import NO_FAULTS, Faults, Scenario, ScenarioErr
 
 REACTION_S = 0.3  # from the end of a prompt to the answer
 BARGE_S = 0.5  # from the start of a prompt to the answer of somebody who does not wait for its end
-PATIENCE_S = (
-    2.0  # default of how long a listening service may be silent after a prompt that was not the expected one
-)
+PATIENCE_S = 2.0  # default of how long a listening service may be silent after a prompt that was not the expected one
 
 
 class Mismatch(Exception):
@@ -147,7 +145,7 @@ class Caller:
     # Her mind.
 
     def _due(self) -> Turn | None:
-        """The next turn, if what it waits for was heard since the last answer; else what she does whenever she hears it."""
+        """The next turn, if its prompt was heard since the last answer; else what she does whenever she hears one."""
         if self._turns:
             turn = self._turns[0][1]
             if turn.expect is None or turn.expect in self._heard:

@@ -12,9 +12,7 @@ from ivr.ops.simcarrier.record import CallRecord, Ended
 def write(path: Path, calls: Sequence[tuple[CallRecord, Sequence[str]]]) -> None:
     """One test case a call, with its problems as the failure."""
     failures = sum(bool(problems) for _, problems in calls)
-    suite = ElementTree.Element(
-        "testsuite", name="ivr call", tests=str(len(calls)), failures=str(failures), errors="0"
-    )
+    suite = ElementTree.Element("testsuite", name="ivr call", tests=str(len(calls)), failures=str(failures), errors="0")
     for record, problems in calls:
         seconds = sum(ended.at_s for ended in record.of(Ended))
         case = ElementTree.SubElement(

@@ -132,9 +132,7 @@ class Line:
         left_s = deadline - time.perf_counter()
         if left_s <= 0:
             raise _TryFailed("tt", 11200, f"the budget of {budget.total_ms} ms was used up")
-        self._session.trust_env = not is_loopback(
-            call.url
-        )  # a proxy of the environment cannot reach this machine
+        self._session.trust_env = not is_loopback(call.url)  # a proxy of the environment cannot reach this machine
         url = f"{call.url}{'&' if '?' in call.url else '?'}{urlencode(call.params)}" if call.get else call.url
         form = {} if call.get else call.params
         headers = {"X-Twilio-Signature": self.sign(url, form), "I-Twilio-Idempotency-Token": call.token}
@@ -163,9 +161,7 @@ class Line:
         return Answer(url, response.content, response.headers.get("Content-Type", "").split(";")[0].strip())
 
     def _note(self, call: _Webhook, status: int | None, ms: float, note: str) -> None:
-        self._record.add(
-            Requested(self._clock.now_s, call.method, call.url, status, round(ms, 1), call.token, note)
-        )
+        self._record.add(Requested(self._clock.now_s, call.method, call.url, status, round(ms, 1), call.token, note))
 
 
 @dataclass(frozen=True)

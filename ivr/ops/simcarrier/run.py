@@ -54,9 +54,7 @@ def run_call(
     caller = Caller(scenario, voices, record, values or {}, max(PATIENCE_S, PATIENCE_WALL_S * speed))
     line = Line(auth_token, clock, record, budget)
     try:
-        _Call(
-            scenario, base_url, account_sid, to, caller, clock, line, record, recognise or prompts.recognise
-        ).run()
+        _Call(scenario, base_url, account_sid, to, caller, clock, line, record, recognise or prompts.recognise).run()
     finally:
         line.close()
     return record
@@ -142,9 +140,7 @@ class _Call:
         """The next document, or the fallback's. Raises CallEnded when there is neither."""
         url = urljoin(base, goto.url) if goto.url else base
         try:
-            return self._document(
-                url, goto.method, {**goto.params, "CallStatus": status}, self._caller.take_faults()
-            )
+            return self._document(url, goto.method, {**goto.params, "CallStatus": status}, self._caller.take_faults())
         except WebhookFailed as failure:
             self._record.errors.append(str(failure))
             params = {"CallStatus": status, "ErrorCode": str(failure.code), "ErrorUrl": failure.url}

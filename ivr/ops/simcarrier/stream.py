@@ -130,9 +130,7 @@ class MediaStream:
                     break
                 self._step(socket, started_s)
             else:
-                self._send(
-                    socket, "stop", stop={"accountSid": self._account_sid, "callSid": self._record.call_sid}
-                )
+                self._send(socket, "stop", stop={"accountSid": self._account_sid, "callSid": self._record.call_sid})
         except ConnectionClosed:
             closed_by = "service"
         finally:
@@ -163,9 +161,7 @@ class MediaStream:
             for message in socket:
                 self._inbox.put(message)
         except ConnectionClosedError as error:
-            if not (
-                error.sent and error.sent.code == CloseCode.NORMAL_CLOSURE
-            ):  # else we closed, and did not wait
+            if not (error.sent and error.sent.code == CloseCode.NORMAL_CLOSURE):  # else we closed, and did not wait
                 self._record.errors.append(f"31924 at {self._verb.url}: {error}")
 
     def _start(self, socket: _Connection) -> None:
@@ -216,9 +212,7 @@ class MediaStream:
             try:
                 self._obey(socket, json.loads(raw or ""))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                self._record.errors.append(
-                    f"31951: a message that this protocol lacks ({type(error).__name__})"
-                )
+                self._record.errors.append(f"31951: a message that this protocol lacks ({type(error).__name__})")
 
     def _obey(self, socket: _Connection, message: dict[str, Any]) -> None:
         if message["streamSid"] != self.sid:

@@ -121,8 +121,7 @@ _ATTRIBUTES: dict[str, set[str]] = {
     "Connect": _METHOD,
     "Stream": {"url", "name", "track", "statusCallback", "statusCallbackMethod"},
     "Parameter": {"name", "value"},
-    "Dial": _METHOD
-    | {"timeout", "callerId", "answerOnBridge", "timeLimit", "hangupOnStar", "record", "referUrl"},
+    "Dial": _METHOD | {"timeout", "callerId", "answerOnBridge", "timeLimit", "hangupOnStar", "record", "referUrl"},
     "Number": set(),
     "Redirect": {"method"},
     "Reject": {"reason"},
@@ -220,9 +219,7 @@ def _stream(connect: ElementTree.Element) -> Stream:
         raise TwimlError(12200, "the query string of a <Stream> url is not passed on: use <Parameter>")
     if element.get("track", "inbound_track") != "inbound_track":
         raise TwimlError(12200, "<Connect><Stream> has the inbound track only")
-    parameters = {
-        child.get("name", ""): child.get("value", "") for child in element if child.tag == "Parameter"
-    }
+    parameters = {child.get("name", ""): child.get("value", "") for child in element if child.tag == "Parameter"}
     return Stream(url, element.get("name"), parameters, element.get("statusCallback"))
 
 

@@ -29,7 +29,7 @@ MODEL_CONF = "\n".join(
         "--max-active=1000",
         "--beam=13.0",
         "--lattice-beam=5.0",
-        # Determinize once, at the end of a turn, and within 2 MB: lattices of unclear speech grow exponentially,
+        # Determinize once, at the end of a turn, within 2 MB: lattices of unclear speech grow exponentially,
         # and a narrower beam there costs only alternatives. Determinizing every two seconds took minutes.
         "--determinize-max-delay=2000",
         "--determinize-min-chunk-size=1000",

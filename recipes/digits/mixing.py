@@ -66,8 +66,8 @@ class Mixer:
         """One example; ``placed``: of the kind whose word places are known."""
         draw = 0.0 if placed else self._rng.random()
         if draw < 0.62:
-            clean, words, joined = self._joined(others=not placed)
-            arcs, places = utterance_arcs(words), joined if placed else None
+            clean, words, places = self._joined(others=not placed)
+            arcs = utterance_arcs(words)
         elif draw < 0.78:
             clean, words = self._spoken_by_machine()
             arcs, places = utterance_arcs(words), None
@@ -77,7 +77,7 @@ class Mixer:
         elif draw < 0.97:
             clean, arcs, places = self._sentence(), utterance_arcs([UNKNOWN]), None
         else:
-            clean, arcs, places = np.zeros(_WINDOW, np.float32), utterance_arcs([]), None
+            clean, arcs, places = np.zeros(_WINDOW, np.float32), utterance_arcs([]), []
         return Example(self._telephone(clean), arcs, places)
 
     # --- what is said

@@ -13,7 +13,7 @@ import torch
 
 from . import clips, features, synthetic
 from .graphs import Hmm, hmm
-from .lexicon import LEXICON, PDF_ID, SILENCE
+from .lexicon import LEXICON, PDF_ID, WORD_ID
 from .mixing import WINDOW_S, Example, Mixer
 from .network import SUBSAMPLING
 
@@ -23,30 +23,37 @@ STEPS = -(-FRAMES // SUBSAMPLING)
 
 @dataclass
 class Sample:
-    """What the trainer needs of an example: ``log_mel`` (FRAMES, bins) half precision, its numerator, and
-    the pdf of each step (STEPS,) if the places of the words are known: a flat start for the network."""
+    """What the trainer needs of an example.
+
+    ``log_mel`` (FRAMES, bins) half precision; ``numerator``: what was said; and for each step (STEPS,) where
+    places are known, else -1: ``words``, word ids, 0 for silence; ``pdfs``, the states of a word laid evenly.
+    """
 
     log_mel: np.ndarray
     numerator: Hmm
-    pdfs: np.ndarray | None
+    words: np.ndarray
+    pdfs: np.ndarray
 
 
-def flat_alignment(places: list[tuple[str, int, int]]) -> np.ndarray:
-    """The states of each word laid evenly over it, silence elsewhere: (STEPS,) pdf ids."""
-    pdfs = np.full(STEPS, PDF_ID[SILENCE])
+def alignment(places: list[tuple[str, int, int]] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Word ids and pdf ids of the steps for words that lie at ``places`` (samples); see :class:`Sample`."""
+    words, pdfs = np.full((2, STEPS), -1 if places is None else 0)
     per_step = SUBSAMPLING * features.HOP
-    for word, start, end in places:
-        states = LEXICON[word]
-        for step in range(start // per_step, min(STEPS, -(-end // per_step))):
-            position = (step * per_step - start) / (end - start) * len(states)
-            pdfs[step] = PDF_ID[states[int(np.clip(position, 0, len(states) - 1))]]
-    return pdfs
+    for word, start, end in places or []:
+        steps = np.arange(start // per_step, min(STEPS, -(-end // per_step)))
+        if word not in LEXICON:  # two words, their border unknown
+            words[steps] = pdfs[steps] = -1
+            continue
+        states = np.array([PDF_ID[s] for s in LEXICON[word]])
+        position = (steps * per_step - start) / (end - start) * len(states)
+        pdfs[steps] = states[np.clip(position.astype(int), 0, len(states) - 1)]
+        words[steps] = np.where(words[steps] == 0, WORD_ID[word], -1)  # where words overlap: unknown
+    return words, pdfs
 
 
 def to_sample(example: Example) -> Sample:
     log_mel = features.log_mel(torch.from_numpy(example.samples)[None])[0]
-    pdfs = None if example.places is None else flat_alignment(example.places)
-    return Sample(log_mel.half().numpy(), hmm(example.arcs), pdfs)
+    return Sample(log_mel.half().numpy(), hmm(example.arcs), *alignment(example.places))
 
 
 def _work(

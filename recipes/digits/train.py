@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from . import features, graphs
-from .lexicon import PDFS
+from .lexicon import LEXICON, PDF_ID, PDFS, SILENCE, WORD_ID, WORDS
 from .lfmmi import HmmBatch, log_sum
 from .network import Network
 from .supply import Sample, Supply
@@ -25,6 +25,7 @@ class Settings:
     batch: int = 16
     learning_rate: float = 2e-3
     flat_start_steps: int = 300
+    frame_weight: float = 0.15  # of word cross-entropy beside LF-MMI
     checkpoint_every_s: float = 240
     average: float = 0.998  # decay of the running average of weights, which is what ships
 
@@ -56,6 +57,10 @@ class Trainer:
             self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-3
         )
         self._denominator = HmmBatch([graphs.loop()])
+        self._pdfs_of_words = torch.zeros(len(PDFS), 1 + len(WORDS))
+        self._pdfs_of_words[PDF_ID[SILENCE], 0] = 1
+        for word, states in LEXICON.items():
+            self._pdfs_of_words[[PDF_ID[s] for s in states], WORD_ID[word]] = 1
         self.elapsed_s = 0.0
         self.step = 0
 
@@ -97,14 +102,20 @@ class Trainer:
 
     def _loss(self, scores: torch.Tensor, batch: list[Sample]) -> torch.Tensor:
         if self.step < self.settings.flat_start_steps:
-            aligned = [i for i, s in enumerate(batch) if s.pdfs is not None]
-            targets = torch.stack([torch.from_numpy(batch[i].pdfs) for i in aligned])
-            return functional.cross_entropy(scores[aligned].reshape(-1, len(PDFS)), targets.flatten())
+            targets = torch.stack([torch.from_numpy(s.pdfs) for s in batch])
+            return functional.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-1)
         numerator = log_sum(scores, HmmBatch([s.numerator for s in batch]))
         excess = log_sum(scores, self._denominator) - numerator
         # An example that cannot be aligned (mislabelled, or too fast for its states) would drown the others.
         kept = excess[excess < 400]
-        return kept.sum() / len(batch) / scores.shape[1] * 10 + 5e-4 * scores.square().mean()
+        sequence = kept.sum() / len(batch) / scores.shape[1]
+        return 10 * sequence + self.settings.frame_weight * self._frame_loss(scores, batch)
+
+    def _frame_loss(self, scores: torch.Tensor, batch: list[Sample]) -> torch.Tensor:
+        """Cross-entropy of words (not states) at steps where they are known: words stay where they are."""
+        words = torch.stack([torch.from_numpy(s.words) for s in batch]).flatten()
+        of_words = scores.softmax(2).flatten(0, 1) @ self._pdfs_of_words
+        return functional.nll_loss((of_words + 1e-6).log(), words, ignore_index=-1)
 
     def run_step(self, supply: Supply) -> float:
         """One update from the next batch; returns the loss."""

@@ -38,6 +38,7 @@ TARGETS = (
     ("phone_numbers", "clean", "digit_error_rate", 0.10),
     ("fsdd_16", "clean", "real_time_factor", 0.03),
 )
+FALSE_DIGITS_TARGET = 10.0
 DIGIT_LOOP_JSGF = "#JSGF V1.0;\ngrammar digits;\npublic <digits> = ( {} )+ ;\n"
 
 
@@ -96,6 +97,17 @@ def test_sets(speech: Path) -> dict[str, list[Spoken]]:
         "phone_numbers": _whole({s: c for s, c in numbers.items() if c}),
         "digit_strings_mx": _whole(_held_out(speech, "digit_strings_mx")),
     }
+
+
+def other_speech(speech: Path) -> list[Spoken]:
+    """Held-out people who say no digits, or next to none: sentences and orders. At most 15 s each."""
+    spoken = []
+    for folder in ("librispeech_resemblyzer", "picovoice_barista_oov"):
+        for row in [r for r in rows(speech, folder) if r["held_out"]][:40]:
+            clip = find_speech(sf.read(row["file"], dtype="float32")[0])
+            samples = mu_law(0.5 * clip.samples[: 15 * SAMPLE_RATE])
+            spoken.append(Spoken(samples, "", row["speaker"]))
+    return spoken
 
 
 def through(spoken: Spoken, snr_db: float | None, rng: np.random.Generator) -> Spoken:
@@ -206,38 +218,61 @@ def measure(listen: Callable[[np.ndarray], str], spoken: Sequence[Spoken]) -> Fi
     )
 
 
+def measure_test(
+    spoken: Sequence[Spoken],
+    listen: Callable[[np.ndarray], str],
+    peer: Callable[[np.ndarray], str],
+    part: int,
+) -> dict[str, Figures]:
+    """One test in all conditions; both recognisers on about ``part`` of its clean strings."""
+    figures = {}
+    for condition, snr_db in (("clean", None), ("15 dB", 15.0), ("5 dB", 5.0)):
+        rng = np.random.default_rng(SEED)
+        arrived = [through(s, snr_db, rng) for s in spoken]
+        figures[condition] = measure(listen, arrived)
+        if condition == "clean":
+            some = arrived[:: max(1, len(arrived) // part)]
+            figures["clean, part, pocketsphinx"] = measure(peer, some)
+            figures["clean, part, this model"] = measure(listen, some)
+    return figures
+
+
+def false_digits_a_minute(spoken: Sequence[Spoken], listen: Callable[[np.ndarray], str]) -> float:
+    """Digits heard where there are none."""
+    minutes = sum(len(s.samples) for s in spoken) / SAMPLE_RATE / 60
+    return sum(len(listen(s.samples)) for s in spoken) / minutes
+
+
+def verdict(name: str, value: float, target: float, count: int) -> str:
+    return f"{'PASS' if value <= target else 'MISS'} {name} {value:.4f} {target} {count}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.digits", description=__doc__)
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--model", type=Path, default=Path("models/digits"))
-    parser.add_argument(
-        "--peer-strings", type=int, default=60, help="strings of a test that pocketsphinx hears"
-    )
+    parser.add_argument("--peer-strings", type=int, default=60, help="of a test, heard by pocketsphinx, too")
     args = parser.parse_args()
     vosk.SetLogLevel(-1)
     listen, peer = ours(args.model), pocketsphinx_digits()
-    results: dict[str, dict[str, Figures]] = defaultdict(dict)
+    results: dict[str, dict[str, Figures]] = {}
     for name, spoken in test_sets(args.speech).items():
-        for condition, snr_db in (("clean", None), ("15 dB", 15.0), ("5 dB", 5.0)):
-            rng = np.random.default_rng(SEED)
-            arrived = [through(s, snr_db, rng) for s in spoken]
-            results[name][condition] = measure(listen, arrived)
-            if condition == "clean":
-                part = arrived[:: max(1, len(arrived) // args.peer_strings)]
-                results[name]["clean, part, pocketsphinx"] = measure(peer, part)
-                results[name]["clean, part, this model"] = measure(listen, part)
+        results[name] = measure_test(spoken, listen, peer, args.peer_strings)
         for condition, figures in results[name].items():
             print(f"{name + ', ' + condition:44s} {figures}", flush=True)
-    manifest = json.loads((args.model / "manifest.json").read_text())
-    written = {name: {c: asdict(f) for c, f in of.items()} for name, of in results.items()}
+    other = other_speech(args.speech)
+    false_digits = false_digits_a_minute(other, listen)
+    summary = {
+        "model": json.loads((args.model / "manifest.json").read_text())["id"],
+        "false_digits_per_minute": false_digits,
+        "tests": {name: {c: asdict(f) for c, f in of.items()} for name, of in results.items()},
+    }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"model": manifest["id"], "tests": written}, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(summary, indent=1) + "\n")
+    print(verdict("other_speech/false_digits_per_minute", false_digits, FALSE_DIGITS_TARGET, len(other)))
     for name, condition, figure, target in TARGETS:
-        value = getattr(results[name][condition], figure)
-        verdict = "PASS" if value <= target else "MISS"
-        print(
-            f"{verdict} {name}/{condition}/{figure} {value:.4f} {target} {results[name][condition].strings}"
-        )
+        figures = results[name][condition]
+        print(verdict(f"{name}/{condition}/{figure}", getattr(figures, figure), target, figures.strings))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Call:
     card_id: str | None = None
     last4: str = ""
     mismatched: tuple[str, ...] = ()  # customers whose voice this was not: they cannot finish by keypad in this call
-    keyed_card: tuple[str, str] | None = None  # (customer id, card id) of a keyed number that is authorised
+    keyed_cards: tuple[tuple[str, str], ...] = ()  # (customer id, card id): whose authorised card was keyed
     code_seal: str = ""  # the keyed enrolment code, sealed under this call's key
     bills: tuple[Mapping[str, str | int], ...] = ()
     bill: Mapping[str, str | int] | None = None

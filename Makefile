@@ -14,21 +14,27 @@ BREAK ?=
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.tested: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
 demo: .venv/.installed
 	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))
 
-test: .venv/.installed
+test: .venv/.tested
 	$(BIN)/python -m pytest
 
-lint: .venv/.installed
+lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench.digits --speech $(SPEECH)
+	$(BIN)/python -m bench.voice --speech $(SPEECH)
 	$(BIN)/python -m bench.calls --speech $(SPEECH)
 
 clean:

@@ -43,9 +43,7 @@ def test_mu_law_encodes_every_sample_to_the_nearest_code() -> None:
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 @pytest.mark.parametrize(("suffix", "channels"), [("wav", 1), ("flac", 2)])
-def test_recordings_of_any_rate_become_mono_at_8_khz(
-    tmp_path: Path, rate: int, suffix: str, channels: int
-) -> None:
+def test_recordings_of_any_rate_become_mono_at_8_khz(tmp_path: Path, rate: int, suffix: str, channels: int) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
     soundfile.write(tmp_path / f"tone.{suffix}", np.stack([tone] * channels, 1), rate)
     pcm = read_audio(tmp_path / f"tone.{suffix}")

@@ -15,11 +15,7 @@ OTHER = "5555555555554444"
 
 digit_strings = st.text("0123456789", max_size=22)
 scores = st.floats(-100, 100)
-whole = (
-    st.text("0123456789", min_size=14, max_size=14)
-    .map(lambda d: "4" + d)
-    .map(lambda d: d + luhn_check_digit(d))
-)
+whole = st.text("0123456789", min_size=14, max_size=14).map(lambda d: "4" + d).map(lambda d: d + luhn_check_digit(d))
 
 
 def heard(*digits: str, apart: float = 1.0) -> list[Hypothesis]:
@@ -115,9 +111,7 @@ def test_candidates_beyond_the_limit_are_not_tried() -> None:
 
 
 @pytest.mark.parametrize("said", [[], [OTHER], [VISA], [OTHER] * 7 + [VISA]])
-def test_the_same_number_of_hashes_is_made_whatever_was_said(
-    said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_number_of_hashes_is_made_whatever_was_said(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(
         "ivr.speech.cards.pan_hash",

@@ -11,9 +11,7 @@ SILENCE = b"\xff" * 160
 VISA = "4242424242424242"
 
 
-def pressed(
-    expect: Expect, keys: str, silence_ms: int = 0, every_ms: int = 200
-) -> tuple[EndReason, str, int]:
+def pressed(expect: Expect, keys: str, silence_ms: int = 0, every_ms: int = 200) -> tuple[EndReason, str, int]:
     """Press keys, then be quiet: (why the turn ended, the keys, milliseconds after the last key)."""
     turn = Listening(None, expect)
     for key in keys:

@@ -159,8 +159,6 @@ def test_neither_readings_nor_hypotheses_show_their_digits() -> None:
     assert "42" not in repr(readings(["forty", "two"])) + repr(hypotheses([(["four", "two"], 0.5)]))
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "edits"), [("", "", 0), ("12", "", 2), ("1234", "1334", 1), ("1223", "123", 1)]
-)
+@pytest.mark.parametrize(("a", "b", "edits"), [("", "", 0), ("12", "", 2), ("1234", "1334", 1), ("1223", "123", 1)])
 def test_edit_distance(a: str, b: str, edits: int) -> None:
     assert edit_distance(a, b) == edit_distance(b, a) == edits

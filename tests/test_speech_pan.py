@@ -99,9 +99,5 @@ def test_every_possible_length_is_within_what_iso_7812_allows() -> None:
 
 
 def test_hashes_differ_by_customer_and_key() -> None:
-    hashes = {
-        pan_hash(key, customer, "4242424242424242")
-        for key in (b"k" * 32, b"l" * 32)
-        for customer in ("a", "b")
-    }
+    hashes = {pan_hash(key, customer, "4242424242424242") for key in (b"k" * 32, b"l" * 32) for customer in ("a", "b")}
     assert len(hashes) == 4

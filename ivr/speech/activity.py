@@ -36,9 +36,7 @@ class Activity:
         level = level_dbfs(frame)
         self._levels.append(level)
         background = float(np.percentile(self._levels, _BACKGROUND_PERCENTILE))
-        threshold = max(
-            background + ABOVE_BACKGROUND_DB, self._loudest - BELOW_SPEECH_DB, QUIETEST_SPEECH_DBFS
-        )
+        threshold = max(background + ABOVE_BACKGROUND_DB, self._loudest - BELOW_SPEECH_DB, QUIETEST_SPEECH_DBFS)
         self._loud_run = self._loud_run + 1 if level > threshold else 0
         if self._loud_run >= _SPEECH_FRAMES:
             self.quiet_ms = 0

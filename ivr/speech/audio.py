@@ -62,9 +62,7 @@ def read_audio(path: Path | str) -> Pcm:
     try:
         samples, rate = soundfile.read(path, dtype="float64", always_2d=True)
     except (OSError, RuntimeError) as error:
-        reason = (
-            "there is no such file" if not Path(path).exists() else "not a readable WAV or FLAC recording"
-        )
+        reason = "there is no such file" if not Path(path).exists() else "not a readable WAV or FLAC recording"
         raise AudioError(f"{path}: {reason}") from error
     if not len(samples):
         raise AudioError(f"{path}: the recording is empty")

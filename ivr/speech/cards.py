@@ -48,9 +48,7 @@ class CardHash:
     digest: bytes = field(repr=False)
 
 
-def candidates(
-    hypotheses: Sequence[Hypothesis], limit: int = LIMIT, margin_nats: float = MARGIN_NATS
-) -> list[str]:
+def candidates(hypotheses: Sequence[Hypothesis], limit: int = LIMIT, margin_nats: float = MARGIN_NATS) -> list[str]:
     """Whole card numbers (possible length, right check digit) that may have been said, best first.
 
     A hypothesis that is whole is a candidate; one that is not is repaired by one digit in every way
@@ -83,15 +81,11 @@ def which_card(
     card, each comparison constant-time. Raises MissingKey when a card names a key not in ``keys``.
     """
     guesses = [*candidates[:LIMIT], *[""] * (LIMIT - len(candidates))]  # "" is no card's number
-    digests = {
-        key_id: [pan_hash(key, customer_id, guess) for guess in guesses] for key_id, key in keys.items()
-    }
+    digests = {key_id: [pan_hash(key, customer_id, guess) for guess in guesses] for key_id, key in keys.items()}
     matches: list[str | None] = [None] * LIMIT
     for card in cards:
         if card.key_id not in digests:
-            raise MissingKey(
-                f"card {card.card_id} was hashed under key {card.key_id}, which the key file lacks"
-            )
+            raise MissingKey(f"card {card.card_id} was hashed under key {card.key_id}, which the key file lacks")
         for rank, digest in enumerate(digests[card.key_id]):
             equal = hmac.compare_digest(digest, card.digest)
             matches[rank] = card.card_id if equal and guesses[rank] else matches[rank]

@@ -12,7 +12,7 @@ from ivr.speech.audio import SAMPLE_RATE, Pcm
 from ivr.speech.cards import candidates
 from ivr.speech.expect import Expect, Kind
 from ivr.speech.numbers import Hypothesis, hypotheses, plainest
-from ivr.speech.pan import SHORTEST, is_complete, issuer, may_go_on
+from ivr.speech.pan import is_complete, issuer, may_go_on
 from ivr.speech.recogniser import MAX_ALTERNATIVES, UNKNOWN, DigitModel, Grammar, Recogniser, Spoken
 
 log = structlog.get_logger()
@@ -22,8 +22,9 @@ T = TypeVar("T")
 #: How far below the best path an alternative with the right number of digits may lie to end a DIGITS turn.
 COUNT_MARGIN_NATS = 4.0
 
-#: Digits on the best path from which a pause may be the end of a card number.
-_NEARLY_WHOLE = SHORTEST
+#: Digits from which a pause may be the end of a card number: one short of the shortest usual one. Judging
+#: closes the recogniser's segment, which costs accuracy, so pauses before this are left alone.
+_NEARLY_WHOLE = 13
 _HEAR_EVERY_MS = 100  # Vosk computes in steps of up to 200 ms; smaller pieces gain nothing
 _NO_SAMPLES = np.zeros(0, np.int16)
 
@@ -99,8 +100,8 @@ class Ear:
         return self.answer() is not None
 
     def _is_card(self) -> bool:
-        # The best path lags behind: its last digit may not be in it yet.
-        if len(plainest(self._words)) < _NEARLY_WHOLE:
+        heard = plainest(self._words)
+        if len(heard) < _NEARLY_WHOLE and not is_complete(heard):
             return False
         ranked = self.hypotheses()
         if not ranked:

@@ -63,9 +63,7 @@ class Hypothesis:
     score: float
 
 
-def hypotheses(
-    alternatives: Iterable[tuple[Sequence[str], float]], limit: int = MAX_HYPOTHESES
-) -> list[Hypothesis]:
+def hypotheses(alternatives: Iterable[tuple[Sequence[str], float]], limit: int = MAX_HYPOTHESES) -> list[Hypothesis]:
     """The digit strings behind a recogniser's alternatives (words, score), best first, each once."""
     best: dict[str, float] = {}
     for words, score in alternatives:

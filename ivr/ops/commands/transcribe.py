@@ -70,12 +70,8 @@ def _pieces(pcm: Pcm) -> Iterator[Pcm]:
 
 @click.command("transcribe")
 @click.argument("files", metavar="FILE...", nargs=-1)
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line: file, digits, alternatives, seconds."
-)
-@click.option(
-    "--from", "listed", type=click.Path(), metavar="LIST", help="A file that names one recording a line."
-)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: file, digits, alternatives, seconds.")
+@click.option("--from", "listed", type=click.Path(), metavar="LIST", help="A file that names one recording a line.")
 def command(files: tuple[str, ...], as_json: bool, listed: str | None) -> None:
     """The digits heard in recordings (WAV or FLAC, any rate), with alternatives and times.
 

@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     account_sid: str = Field("", description="The carrier account's SID.")
     auth_token: SecretStr = Field(SecretStr(""), description="The carrier account's token; it signs every webhook.")
     agent_number: str | None = Field(None, description="Who answers when a caller presses 0 (E.164).")
+    sms_from: str | None = Field(None, description="Our number (E.164) that notices by text message come from.")
+    smtp_url: SecretStr | None = Field(None, description="Mail server for notices: smtp://user:password@host:587.")
+    smtp_from: str | None = Field(None, description="The address that mail comes from.")
     locale: Literal["en", "zh"] = Field("en", description="Language of callers we know nothing of.")
 
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))

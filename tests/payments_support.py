@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr.customers.models import Bill, Card, Contact, Customer, new_id
-from ivr.payments.models import Job, Payment, PaymentEvent
+from ivr.jobs import Job
+from ivr.payments.models import Payment, PaymentEvent
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.payments.service import start_payment
 from ivr.speech.pan import luhn_check_digit

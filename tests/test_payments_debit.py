@@ -16,10 +16,12 @@ import pytest
 from payments_support import add_payer, captures, confirm, history, make_due, new_pan, status
 from sqlalchemy import select
 
+from ivr import jobs
 from ivr.customers.models import Bill, BillStatus, Card, Customer, Notice
-from ivr.payments import jobs, worker
+from ivr.jobs import Job
+from ivr.payments import worker
 from ivr.payments.debit import KEY_LIFE, PATIENT_ATTEMPTS
-from ivr.payments.models import Job, Payment
+from ivr.payments.models import Payment
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.settings import Settings
 from ivr.speech.pan import luhn_valid

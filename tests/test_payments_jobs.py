@@ -8,8 +8,9 @@ import pytest
 from payments_support import make_due
 from sqlalchemy import select
 
-from ivr.payments import jobs, worker
-from ivr.payments.models import Job
+from ivr import jobs
+from ivr.jobs import Job
+from ivr.payments import worker
 from ivr.settings import Settings
 from ivr.store.db import Database
 

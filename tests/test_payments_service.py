@@ -11,8 +11,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ivr.customers.models import Bill, BillStatus, Card, new_id
+from ivr.jobs import Job
 from ivr.payments import service
-from ivr.payments.models import AppendOnly, Job, Payment, PaymentEvent
+from ivr.payments.models import AppendOnly, Payment, PaymentEvent
 from ivr.payments.receipts import new_receipt_number
 from ivr.payments.states import Event, IllegalMove, State
 from ivr.speech.pan import luhn_valid

@@ -1,4 +1,4 @@
-"""What customers are told, on every contact on file: rows that the outbox sends."""
+"""What customers are told, on every contact on file: rows, each with the job that sends it (``ivr.notifications``)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr import jobs
 from ivr.customers.models import Contact, Notice, new_id
+
+SEND_JOB = "notice.send"
 
 
 def notify(
     session: Session, customer_id: str, template: str, values: Mapping[str, Any], now: datetime
 ) -> list[Notice]:
-    """One message a contact, in the caller's transaction. ``values`` fill the template and hold no secret."""
+    """One message a contact, and the job to send it, in the caller's transaction.
+
+    ``template`` is an id in ``ivr/notifications/en.toml``; ``values`` fill it and hold no secret.
+    """
     contacts = session.scalars(select(Contact).where(Contact.customer_id == customer_id).order_by(Contact.id))
     notices = [
         Notice(
@@ -29,4 +35,6 @@ def notify(
         for contact in contacts
     ]
     session.add_all(notices)
+    for notice in notices:
+        jobs.put(session, SEND_JOB, {"notice_id": notice.id}, f"{SEND_JOB}:{notice.id}", now)
     return notices

@@ -18,9 +18,9 @@ import structlog
 from sqlalchemy.orm import Session
 
 from ivr.customers.models import Bill, BillStatus, Card
+from ivr.jobs import Again, GiveUp, Held
 from ivr.payments import service
 from ivr.payments.bank import Authorised, Bank, BankError, Captured, Declined, Voided
-from ivr.payments.jobs import Again, GiveUp, Held
 from ivr.payments.models import Payment
 from ivr.payments.states import Event, State
 

@@ -1,4 +1,4 @@
-"""Tables of payments: the payment, its append-only history, and the queue of jobs."""
+"""Tables of payments: the payment and its append-only history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ivr.store.db import Base
 _STATE = Enum(State, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states])
 _ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only as INTEGER
 _NOT_FAILED = text("state NOT IN ({})".format(", ".join(f"'{state}'" for state in sorted(FAILED))))
-_NOT_DONE = text("done_at IS NULL")
 
 
 class Payment(Base):
@@ -68,24 +67,6 @@ class PaymentEvent(Base):
     to_state: Mapped[State] = mapped_column(_STATE)
     who: Mapped[str] = mapped_column(String(64))
     why: Mapped[str] = mapped_column(String(200))
-
-
-class Job(Base):
-    """Something that nobody waits for. Ready when not done, due, and not leased by a living worker."""
-
-    __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_ready", "run_at", sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE),)
-
-    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
-    kind: Mapped[str] = mapped_column(String(64))
-    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
-    dedupe_key: Mapped[str] = mapped_column(String(128), unique=True)
-    run_at: Mapped[datetime]
-    attempts: Mapped[int] = mapped_column(default=0)
-    lease_until: Mapped[datetime | None]
-    leased_by: Mapped[str | None] = mapped_column(String(64))
-    done_at: Mapped[datetime | None]
-    last_error_type: Mapped[str | None] = mapped_column(String(64))
 
 
 class AppendOnly(Exception):

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr import jobs
 from ivr.customers.cards import authorised_cards
 from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
 from ivr.customers.notices import notify
 from ivr.log import scrub_value
-from ivr.payments import jobs
 from ivr.payments.models import Payment, PaymentEvent
 from ivr.payments.receipts import new_receipt_number
 from ivr.payments.states import FAILED, Event, State, move

@@ -1,28 +1,37 @@
-"""The worker: takes jobs from the queue, one at a time, and runs them. Run as many as the load needs."""
+"""The worker: takes jobs from the queue and runs them. Run as many as the load needs.
+
+It works in two lanes, each one job at a time, so that no debit, for which a caller waits, waits for a mail server.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from ivr.customers.models import ContactKind
+from ivr.customers.notices import SEND_JOB
+from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
+from ivr.notifications import channels as notification_channels
+from ivr.notifications.channels import Channel
+from ivr.notifications.send import send
 from ivr.payments import service
 from ivr.payments.bank import Bank
 from ivr.payments.banks import connect
 from ivr.payments.debit import debit, wait_before
-from ivr.payments.jobs import Again, GiveUp, Held, LeaseLost, take
 from ivr.settings import Settings
 from ivr.store.db import Database
 
 LEASE = timedelta(seconds=30)
 """Longer than any bank request may take (its time-out), so that a living worker keeps its job."""
 POLL_S = 0.05
+NOTICES_POLL_S = 1.0
 LONGEST_OUTAGE_WAIT_S = 5.0
 MOST_FAILURES = 20
 """Attempts at a job whose handler fails in a way that nobody foresaw; some two hours."""
@@ -36,11 +45,13 @@ class Services:
 
     settings: Settings
     bank: Bank
+    channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
 
 
 Handler = Callable[[Held, Services], None]
 HANDLERS: dict[str, Handler] = {
     service.DEBIT_JOB: lambda held, services: debit(held, services.bank),
+    SEND_JOB: lambda held, services: send(held, services.channels),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -51,24 +62,51 @@ def run(
     *,
     once: bool = False,
     bank: Bank | None = None,
+    channels: Mapping[ContactKind, Channel] | None = None,
     lease: timedelta = LEASE,
 ) -> None:
-    """Run jobs until ``stop`` is set; with ``once``, until none is due. The job in hand is finished first."""
+    """Run jobs until ``stop`` is set; with ``once``, until none is due. The jobs in hand are finished first."""
     database = Database(settings.sqlalchemy_url())
-    services = Services(settings, bank or connect(settings))
+    if channels is None:
+        channels = notification_channels.connect(settings)
+    services = Services(settings, bank or connect(settings), channels)
     worker = f"{socket.gethostname()[:24]}:{os.getpid()}"
     log.info("worker started", worker=worker)
-    outage_wait_s = POLL_S
+
+    def lane(kinds: Collection[str], poll_s: float) -> None:
+        _work(lambda: take(database, worker, kinds, lease), services, stop, poll_s, once)
+
+    notices = threading.Thread(target=lane, args=({SEND_JOB}, NOTICES_POLL_S), daemon=True)
+    if not once:
+        notices.start()
+    lane(HANDLERS.keys() - {SEND_JOB}, POLL_S)
+    if once:  # only now: the notices of what has just been done are also due
+        lane({SEND_JOB}, NOTICES_POLL_S)
+    else:
+        notices.join()
+    database.engine.dispose()
+    log.info("worker stopped", worker=worker)
+
+
+def _work(
+    next_job: Callable[[], Held | None],
+    services: Services,
+    stop: threading.Event,
+    poll_s: float,
+    once: bool,
+) -> None:
+    """One lane of the worker."""
+    outage_wait_s = poll_s
     while not stop.is_set():
         try:
-            held = take(database, worker, HANDLERS.keys(), lease)
+            held = next_job()
             if held is not None:
                 run_job(held, services)
             elif once:
                 break
             else:
-                stop.wait(POLL_S)
-            outage_wait_s = POLL_S
+                stop.wait(poll_s)
+            outage_wait_s = poll_s
         except (
             SQLAlchemyError
         ) as error:  # the database is away: whatever was in hand comes back with its lease
@@ -77,8 +115,6 @@ def run(
             log.error("database failed", error=type(error).__name__)
             stop.wait(outage_wait_s)
             outage_wait_s = min(outage_wait_s * 2, LONGEST_OUTAGE_WAIT_S)
-    database.engine.dispose()
-    log.info("worker stopped", worker=worker)
 
 
 def run_job(held: Held, services: Services) -> None:

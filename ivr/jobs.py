@@ -13,11 +13,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import JSON, Index, String, or_, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ivr.payments.models import Job
-from ivr.store.db import Database
+from ivr.store.db import Base, Database
+
+_NOT_DONE = text("done_at IS NULL")
+
+
+class Job(Base):
+    """Something that nobody waits for. Ready when not done, due, and not leased by a living worker."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_ready", "run_at", sqlite_where=_NOT_DONE, postgresql_where=_NOT_DONE),)
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=lambda: secrets.token_hex(8))
+    kind: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
+    dedupe_key: Mapped[str] = mapped_column(String(128), unique=True)
+    run_at: Mapped[datetime]
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[datetime | None]
+    leased_by: Mapped[str | None] = mapped_column(String(64))
+    done_at: Mapped[datetime | None]
+    last_error_type: Mapped[str | None] = mapped_column(String(64))
 
 
 class LeaseLost(Exception):

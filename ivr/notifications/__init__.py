@@ -1,0 +1,1 @@
+"""Telling customers, on every contact on file, what happened to their account."""

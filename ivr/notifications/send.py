@@ -1,0 +1,52 @@
+"""Sending one notice: what a worker does with the job that ``ivr.customers.notices.notify`` queued with it.
+
+A notice is sent, then marked as sent. It goes out once, except where nobody can know that it did: a worker that
+dies, loses the database or outlives its lease between the two, or a server that takes the message and whose answer
+is lost, may make it go out twice. Better told twice than not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from ivr.customers.models import Contact, ContactKind, Customer, Notice
+from ivr.jobs import Again, GiveUp, Held
+from ivr.notifications.channels import Channel, NotSent, Undeliverable
+from ivr.notifications.texts import compose
+
+MOST_ATTEMPTS = 11
+"""Over some eight and a half hours; then the notice is left unsent, and the log says so."""
+FIRST_WAIT = timedelta(seconds=30)
+
+log = structlog.get_logger(__name__)
+
+
+def send(held: Held, channels: Mapping[ContactKind, Channel]) -> None:
+    """Send the job's notice, unless it has been. No transaction is open meanwhile.
+
+    Raises Again when the channel did not take it, GiveUp when it never will or there is none, LeaseLost.
+    """
+    notice_id = held.payload["notice_id"]
+    with held.transaction() as session:
+        notice = session.get_one(Notice, notice_id)
+        contact = session.get_one(Contact, notice.contact_id)
+        locale = session.get_one(Customer, notice.customer_id).locale
+    if notice.sent_at is not None:
+        return
+    about = log.bind(notice=notice_id, template=notice.template, channel=contact.kind.value)
+    if contact.kind not in channels:
+        about.warning("notice not sent: its channel is not configured")
+        raise GiveUp("ChannelNotConfigured")
+    try:
+        channels[contact.kind].send(contact.address, *compose(notice.template, notice.values, locale))
+    except NotSent as error:
+        about.warning("notice not sent", reason=str(error), attempts=held.attempts)
+        if isinstance(error, Undeliverable) or held.attempts >= MOST_ATTEMPTS:
+            about.error("notice given up", reason=str(error))
+            raise GiveUp(str(error)) from None
+        raise Again(FIRST_WAIT * 2 ** (held.attempts - 1), str(error)[:64]) from None
+    with held.transaction() as session:
+        session.get_one(Notice, notice_id).sent_at = datetime.now(UTC)

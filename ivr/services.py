@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from ivr.call.engine import Engine
 from ivr.call.judging import Judge
+from ivr.call.prompts import LOCALES, spoken_amount
 from ivr.call.session import CallStore
 from ivr.keys import Keyring
 from ivr.settings import Settings
@@ -36,6 +37,8 @@ class Services:
 
 def build(settings: Settings) -> Services:
     """Connect, bring the database up to date, load the models. Raises the typed errors of each."""
+    for locale in LOCALES:
+        spoken_amount(1, "USD", locale)  # reads the locale's tables now, not while a first caller waits
     database = Database(settings.sqlalchemy_url())
     upgrade(database)
     keyring = Keyring.load(settings)

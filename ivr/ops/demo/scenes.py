@@ -92,6 +92,7 @@ class Players:
 PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "04": Players.nobody,
     "06": Players.dora,
+    "13": Players.dora,
     "11": Players.newcomer,
     "12": Players.returning,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),

@@ -225,6 +225,18 @@ def test_a_text_message_comes_from_the_services_number(
         assert ACCOUNT not in text
 
 
+def test_a_worker_that_died_after_marking_is_followed_by_one_that_sends_nothing(
+    database: Database, settings: Settings, mail_server: MailServer
+) -> None:
+    tell(database, emails=[MAIL])
+    work(with_mail(settings, mail_server.port))
+    with database.transaction() as session:
+        session.scalars(select(Job)).one().done_at = None
+    work(with_mail(settings, mail_server.port))
+    assert job(database).done_at is not None
+    assert len(mail_server.mails) == 1
+
+
 def test_every_contact_is_told_and_one_that_fails_keeps_no_other_from_it(
     database: Database, settings: Settings, mail_server: MailServer, twilio: TwilioServer
 ) -> None:

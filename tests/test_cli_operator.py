@@ -86,7 +86,7 @@ def test_a_locked_customer_is_shown_so_until_the_operator_resets_the_budget(
     desk: Desk, customer: str
 ) -> None:
     with sqlite3.connect(desk.folder / "ivr.sqlite3") as db:
-        db.execute("INSERT INTO failure_budgets SELECT id, 9, 50, NULL FROM customers")
+        db.execute("INSERT INTO failure_budgets SELECT id, 1, 9, 50, NULL FROM customers")
     assert "locked until reset by an operator" in desk.ok("customer", "show", customer)
     desk.ok("customer", "reset", customer)
     assert "locked" not in desk.ok("customer", "show", customer)

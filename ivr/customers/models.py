@@ -173,11 +173,12 @@ class EnrolmentCode(Base):
 
 
 class FailureBudget(Base):
-    """How often authentication failed for a customer, over all calls and all factors."""
+    """How often authentication failed for a customer: in calls with full attestation, and in those without."""
 
     __tablename__ = "failure_budgets"
 
     customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"), primary_key=True)
+    attested: Mapped[bool] = mapped_column(primary_key=True)
     in_a_row: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
     locked_until: Mapped[datetime | None]
@@ -192,7 +193,6 @@ class Failure(Base):
     step: Mapped[str] = mapped_column(String(64), primary_key=True)
     customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"), primary_key=True, index=True)
     at: Mapped[datetime]
-    taken_back: Mapped[bool] = mapped_column(default=False)
 
 
 class Notice(Base):

@@ -98,11 +98,14 @@ def _voiceprint(session: Session, customer: Customer, now: datetime) -> str:
 
 
 def _failures(session: Session, customer: Customer, now: datetime) -> str:
-    row = session.get(FailureBudget, customer.id)
-    if row is None:
-        return "none"
+    kinds = (("", True), ("calls without attestation: ", False))
+    rows = [(kind, session.get(FailureBudget, (customer.id, attested))) for kind, attested in kinds]
+    return "\n".join(kind + _counted(row, now) for kind, row in rows if row and row.total) or "none"
+
+
+def _counted(row: FailureBudget, now: datetime) -> str:
     counted = f"{row.in_a_row} in a row, {row.total} of {budget.MOST_IN_ALL} in all"
-    if not budget.is_locked(session, customer.id, now):
+    if not budget.is_spent(row, now):
         return counted
     until = "reset by an operator" if row.total >= budget.MOST_IN_ALL else desk.minute(row.locked_until)
     return f"{counted}; locked until {until}"

@@ -180,13 +180,14 @@ def upgrade() -> None:
     op.create_table(
         "failure_budgets",
         sa.Column("customer_id", sa.String(length=16), nullable=False),
+        sa.Column("attested", sa.Boolean(), nullable=False),
         sa.Column("in_a_row", sa.Integer(), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("locked_until", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["customer_id"], ["customers.id"], name=op.f("fk_failure_budgets_customer_id_customers")
         ),
-        sa.PrimaryKeyConstraint("customer_id", name=op.f("pk_failure_budgets")),
+        sa.PrimaryKeyConstraint("customer_id", "attested", name=op.f("pk_failure_budgets")),
     )
     op.create_table(
         "failures",
@@ -194,7 +195,6 @@ def upgrade() -> None:
         sa.Column("step", sa.String(length=64), nullable=False),
         sa.Column("customer_id", sa.String(length=16), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("taken_back", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["customer_id"], ["customers.id"], name=op.f("fk_failures_customer_id_customers")
         ),

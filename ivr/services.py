@@ -49,7 +49,7 @@ def build(settings: Settings) -> Services:
         settings=settings,
         database=database,
         calls=calls,
-        engine=Engine(calls, database, judge, utc_now, settings.bank),
+        engine=Engine(calls, database, judge, utc_now, bank=settings.bank, locale=settings.locale),
         judge=judge,
         digits=DigitModel(settings.digit_model_dir),
     )

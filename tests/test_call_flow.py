@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ivr.call import prompts
 from ivr.call.flow import ATTEMPTS, HOLDS, TABLE, Call, Event, NoSuchMove, Speak, State, advance
+from ivr.call.judging.judge import RULES
 from ivr.call.listening import expectation
 
 CALL = Call("CA1", "en")
@@ -125,3 +126,19 @@ def test_what_is_rendered_is_recognised_again(locale: str) -> None:
     for prompt in prompts.ids(locale):
         line = prompts.Line.of(prompt, **values)
         assert prompts.recognise(prompts.render(line, locale)) == (prompt, dict(line.values))
+
+
+@pytest.mark.parametrize("state", LISTENING)
+def test_whatever_a_turn_may_come_to_the_table_has_a_move_for_it(state: State) -> None:
+    assert {(state, event) for event in RULES[state].events} <= set(TABLE)
+    assert {event for (at, event) in TABLE if at is state} <= RULES[state].events | {
+        Event.CANCEL,
+        Event.AGENT,
+        Event.EXHAUSTED,
+    }
+
+
+def test_a_key_pressed_by_mistake_buys_no_new_challenge() -> None:
+    call, _ = advance(_at(State.CARD), Event.ONE_BILL, "47190528")
+    call, speak = advance(call, Event.STRAY_KEY, "99999999")
+    assert (call.digits, speak.prompts) == ("4719", ("challenge.retry",))

@@ -169,7 +169,7 @@ def house(
 ) -> Iterator[House]:
     calls = CallStore(redis_client, keyring)
     judge = Judge(database, calls, keyring, encoder, scorer, lambda: NOW)
-    engine = Engine(calls, database, judge, lambda: NOW, "sandbox")
+    engine = Engine(calls, database, judge, lambda: NOW)
     return House(database, keyring, settings, encoder, scorer, engine, judge)
 
 
@@ -327,6 +327,73 @@ def test_old_digits_or_another_voice_do_not_answer_a_challenge(house: House) -> 
     assert call.heard == "challenge.retry"
     call.answers_challenge("alice")
     assert call.answer.then == "hold"
+
+
+@pytest.mark.parametrize("spoil", ["overdriven", "short", "noisy"])
+def test_a_challenge_too_bad_to_judge_lets_nobody_pass(house: House, spoil: str) -> None:
+    house.customer()
+    call = house.call()
+    call.says(CARD, "alice")  # as from a recording of hers
+    at = house.engine.store.load(call.sid)
+    assert at
+    pcm = np.concatenate([read_audio(shipped(f"fixtures/audio/bob/digits/{d}_1.wav")) for d in at[1].digits])
+    noise = np.random.default_rng(1).normal(0, 6000, len(pcm))
+    spoilt = {
+        "overdriven": np.clip(pcm.astype(np.int32) * 60, -32768, 32767),
+        "short": pcm[: 8000 // 2],
+        "noisy": np.clip(pcm / 4 + noise, -32768, 32767),
+    }[spoil].astype(np.int16)
+    call._over(Heard(EndReason.COMPLETE, (Hypothesis(at[1].digits, 0.0),), pcm=spoilt, speech_ms=500))
+    assert call.heard == "challenge.retry"
+
+
+def test_a_challenge_that_was_heard_and_not_answered_is_a_failure(house: House) -> None:
+    customer_id = house.customer()
+    for _ in range(5):
+        call = house.call()
+        call.says(CARD, "alice")
+        assert call.heard == "challenge.ask"
+        house.engine.end(call.sid)  # hung up, to call again for better digits
+    with house.database.transaction() as session:
+        assert budget.is_locked(session, customer_id, NOW)
+
+
+def test_a_pause_after_eight_keys_of_a_card_is_no_enrolment_code(house: House) -> None:
+    house.customer()
+    call = house.call()
+    call._over(Heard(EndReason.QUIET, keys=CARD[:8]))
+    assert call.heard == "card.retry"
+    call.says(CARD, "alice")
+    assert call.heard == "challenge.ask"
+
+
+def test_after_a_wrong_code_her_card_and_voice_still_pay(house: House) -> None:
+    house.customer()
+    call = house.call()
+    call.keys("00000000")
+    call.says(CARD, "alice")
+    assert call.heard == "challenge.ask"
+
+
+def test_a_new_enrolments_limit_holds_by_keypad_too(house: House) -> None:
+    customer_id = house.customer(voice=None, pin=None, bills=(5001,))
+    call = house.call()
+    call.keys(_code(house, customer_id))
+    call.keys(CARD)
+    call.answers("no")
+    call.keys("593826")
+    call.keys("593826")
+    call = house.call()
+    call.keys(CARD)
+    assert call.keys("593826").lines[0].prompt == "bill.limit"
+
+
+def test_a_failing_database_costs_a_turn_and_not_the_call(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.customer()
+    call = house.call()
+    broken = Database("sqlite:////nowhere/at/all.sqlite3")
+    monkeypatch.setattr(house.judge, "_database", broken)
+    assert call.says(CARD, "alice").lines[0].prompt == "card.retry"
 
 
 def test_the_challenge_is_lost_after_three(house: House) -> None:

@@ -83,7 +83,7 @@ def service(
     calls = CallStore(redis_client, keyring)
     digits, encoder, scorer = models
     judge = Judge(database, calls, keyring, encoder, scorer, lambda: datetime.now(UTC))
-    engine = Engine(calls, database, judge, lambda: datetime.now(UTC), "sandbox")
+    engine = Engine(calls, database, judge, lambda: datetime.now(UTC))
     services = Services(settings.model_copy(update={"public_url": None}), database, calls, engine, judge, digits)
     server = make_server("127.0.0.1", 0, create_app(services.settings, services), threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -37,7 +37,7 @@ def services(settings: Settings, database: Database, redis_client: redis.Redis, 
     """Everything but the speech models, which no webhook touches."""
     calls = CallStore(redis_client, keyring)
     judge = Judge(database, calls, keyring, None, None, lambda: datetime.now(UTC))  # type: ignore[arg-type]
-    engine = Engine(calls, database, judge, lambda: datetime.now(UTC), "sandbox")
+    engine = Engine(calls, database, judge, lambda: datetime.now(UTC))
     return Services(settings, database, calls, engine, judge, None)  # type: ignore[arg-type]
 
 

@@ -21,8 +21,7 @@ from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
-from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional
-from ivr.payments.service import PaymentError, payment_by_key, start_payment
+from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key, start_payment
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
 from ivr.speech.expect import EndReason, Heard
@@ -44,13 +43,21 @@ class Engine:
     """The service's side of all calls. Holds no call: any process can answer any request."""
 
     def __init__(
-        self, store: CallStore, database: Database, judge: Judge, clock: Callable[[], datetime], bank: str
+        self,
+        store: CallStore,
+        database: Database,
+        judge: Judge,
+        clock: Callable[[], datetime],
+        *,
+        bank: str = "sandbox",
+        locale: str = "en",
     ) -> None:
         self.store = store
         self._database = database
         self._judge = judge
         self._clock = clock
         self._bank = bank
+        self._locale = locale
 
     def ring(self, sid: str, caller_id: str | None, attestation: str | None, locale: str) -> Answer:
         """A call comes in: whom it may be from is looked up, and not told."""
@@ -68,12 +75,9 @@ class Engine:
 
         None while the turn is still being judged: ask again shortly. Raises NoSuchCall.
         """
-        if earlier := self.store.answer(sid, step + 1):
-            return earlier
-        at = self.store.load(sid)
-        if at is None or at[0] != step:
-            raise NoSuchCall(sid)
-        call = at[1]
+        call = self._call_at(sid, step)
+        if isinstance(call, Answer):
+            return call
         if call.state is State.DEBIT:
             return self._advance(step, self._debit(call))
         outcome = self.store.outcome(sid, step)
@@ -83,20 +87,19 @@ class Engine:
 
     def give_up_waiting(self, sid: str, step: int) -> Answer:
         """The judgement of a turn never came (the process that heard it died): ask again."""
-        at = self.store.load(sid)
-        if at is None:
-            raise NoSuchCall(sid)
-        self.store.put_outcome(step, Outcome(Event.AGAIN, at[1]))
+        call = self._call_at(sid, step)
+        if isinstance(call, Answer):
+            return call
+        self.store.put_outcome(step, Outcome(Event.AGAIN, call))
         return self.turn_over(sid, step) or self.apologise(sid)
 
     def key_pressed(self, sid: str, step: int, key: str) -> Answer:
         """One key was pressed while the question of ``step`` was being read out. Raises NoSuchCall."""
-        if earlier := self.store.answer(sid, step + 1):
-            return earlier
-        at = self.store.load(sid)
-        if at is None or at[0] != step:
+        call = self._call_at(sid, step)
+        if isinstance(call, Answer):
+            return call
+        if (call.state, Event.CANCEL) not in flow.TABLE:  # nothing is being asked: a replayed request
             raise NoSuchCall(sid)
-        call = at[1]
         event = {"*": Event.CANCEL, "0": Event.AGENT}.get(key)
         if event is None and call.state in ONE_KEY:
             heard = Heard(EndReason.KEYS, keys=key, answer=expectation(call).keyed_answer(key))
@@ -105,11 +108,27 @@ class Engine:
 
     def apologise(self, sid: str) -> Answer:
         """Something failed: say so and hang up. Stores nothing; a debit under way goes on."""
-        return Answer(0, State.OVER, (Line.of("apology"),), "hang_up", "en")
+        at = self.store.load(sid)
+        locale = at[1].locale if at else self._locale
+        return Answer(0, State.OVER, (Line.of("apology"),), "hang_up", locale)
 
     def end(self, sid: str) -> None:
         """The carrier says that the call has ended."""
+        at = self.store.load(sid)
+        if at and at[1].state is State.CONFIRM:
+            outcome = self.store.outcome(sid, at[0])
+            if outcome is None or outcome.event is Event.AGAIN:
+                self._judge.charge_abandoned(*at)
         self.store.end(sid)
+
+    def _call_at(self, sid: str, step: int) -> Call | Answer:
+        """The call, if it is at this step; what was answered then, if it has moved on. Raises NoSuchCall."""
+        if earlier := self.store.answer(sid, step + 1):
+            return earlier
+        at = self.store.load(sid)
+        if at is None or at[0] != step:
+            raise NoSuchCall(sid)
+        return at[1]
 
     def _advance(self, step: int, outcome: Outcome) -> Answer:
         fresh = "".join(secrets.choice("0123456789") for _ in range(8))
@@ -128,13 +147,13 @@ class Engine:
     def _payment_key(self, call: Call) -> str:
         return f"call:{call.sid}:{call.bill['id'] if call.bill else ''}"
 
-    def _start_payment(self, call: Call) -> None:
+    def _start_payment(self, call: Call) -> Event:
+        """Queue the debit, if that has not been done. PENDING, or why there is none."""
         assert call.bill
         assert call.customer_id
         assert call.card_id
         try:
             with self._database.transaction() as session:
-                provisional = is_provisional(session, call.customer_id, self._clock())
                 start_payment(
                     session,
                     bill_id=str(call.bill["id"]),
@@ -145,20 +164,22 @@ class Engine:
                     evidence={"factors": list(call.evidence), "attestation": call.attestation},
                     now=self._clock(),
                     bank=self._bank,
-                    limit_minor=PROVISIONAL_LIMIT_MINOR if provisional else None,
+                    limit_minor=call.limit_minor,
                 )
+        except BillNotOpen:  # paid, or being paid, by another call: to say that nothing was taken would be wrong
+            return Event.EXHAUSTED
         except PaymentError as error:
             log.warning("payment not started", call=call.sid, reason=type(error).__name__)
+            return Event.DECLINED
+        return Event.PENDING
 
     def _debit(self, call: Call) -> Outcome:
         """How the debit stands. Starts it, if whoever should have done so died before."""
         with self._database.transaction() as session:
             payment = payment_by_key(session, self._payment_key(call))
         if payment is None:
-            self._start_payment(call)
-            with self._database.transaction() as session:
-                payment = payment_by_key(session, self._payment_key(call))
-        if payment is None or payment.state in FAILED:
+            return Outcome(self._start_payment(call), call)
+        if payment.state in FAILED:
             return Outcome(Event.DECLINED, call)
         if payment.state is PaymentState.PAID:
             return Outcome(Event.PAID, replace(call, receipt=payment.receipt_number or ""))

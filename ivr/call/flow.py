@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+FULL_ATTESTATION = "TN-Validation-Passed-A"
 ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
 HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
 
@@ -83,13 +84,19 @@ class Call:
     last4: str = ""
     mismatched: tuple[str, ...] = ()  # customers whose voice this was not: they cannot finish by keypad in this call
     keyed_cards: tuple[tuple[str, str], ...] = ()  # (customer id, card id): whose authorised card was keyed
-    code_seal: str = ""  # the keyed enrolment code, sealed under this call's key
+    code_keyed: bool = False  # an enrolment code was keyed; it lies sealed in the session
     bills: tuple[Mapping[str, str | int], ...] = ()
     bill: Mapping[str, str | int] | None = None
+    limit_minor: int | None = None  # what this call may pay at most
     evidence: tuple[str, ...] = ()  # factors gathered, for the payment's record
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
+
+    @property
+    def attested(self) -> bool:
+        """Whether the carrier vouches for the caller and her right to the number."""
+        return self.attestation == FULL_ATTESTATION
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.PIN, E.NO_BILL): Row(S.OVER, "bill.none"),
     (S.PIN, E.ONE_BILL): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
     (S.PIN, E.SEVERAL_BILLS): Row(S.KEYPAD_BILL, "bill.choose"),
+    (S.PIN, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     # Which bill.
     (S.BILL, E.AGAIN): Row(S.BILL, "bill.choose.retry"),
     (S.BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
@@ -154,6 +162,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.KEYPAD_BILL, E.AGAIN): Row(S.KEYPAD_BILL, "bill.choose.retry"),
     (S.KEYPAD_BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.KEYPAD_BILL, E.CHOSEN): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    (S.KEYPAD_BILL, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     # Confirming: new digits each time, so that no recording of this or another call answers them.
     (S.CONFIRM, E.AGAIN): Row(S.CONFIRM, "challenge.retry", _CHALLENGE),
     (S.CONFIRM, E.EXHAUSTED): Row(S.OVER, "refused"),
@@ -211,6 +220,7 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     """
     if call.state in (S.OVER, S.AGENT):
         return call, Speak((), "hang_up")
+    kept_digits = call.digits if event is E.STRAY_KEY else ""  # a key pressed by mistake buys no new challenge
     if event in COUNTED:
         # Keyed identifications are counted apart, so that they do not shorten what a caller may try with a card.
         counter = f"{call.state}:identified" if event is E.IDENTIFIED else str(call.state)
@@ -224,7 +234,7 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     if row is None:
         raise NoSuchMove(f"{event} in {call.state}")
     prompt = "enrol.pin.done" if row.say == "enrol.done" and not call.consented else row.say
-    digits = fresh_digits[: row.fresh_digits] if row.fresh_digits else call.digits
+    digits = (kept_digits or fresh_digits[: row.fresh_digits]) if row.fresh_digits else call.digits
     return replace(call, state=row.to, digits=digits), Speak((prompt,), _then(row.to))
 
 

@@ -21,6 +21,11 @@ from voiceprint.sealing import open_sealed, seal
 CALL_TTL_S = 3600
 VOICE_TTL_S = 900  # embeddings between turns
 
+# Names of what is kept between turns.
+CODE, SPOKEN_CARD, VOICEPRINT, NEW_PIN = "enrolment-code", "spoken-card", "new-voiceprint", "new-pin"
+STRINGS = ("string-1", "string-2", "string-3")
+KEPT = (CODE, SPOKEN_CARD, VOICEPRINT, NEW_PIN, *STRINGS)
+
 # KEYS: the call's hash. ARGV: step expected, new step, call, answer, ttl. 1: moved on; 0: somebody was there before.
 _MOVE = """
 local at = redis.call('HGET', KEYS[1], 'step')
@@ -86,7 +91,9 @@ class CallStore:
 
     def put_outcome(self, step: int, outcome: Outcome) -> bool:
         """Keep what a listening turn came to; the first one counts."""
-        return bool(self._redis.hsetnx(_key(outcome.call.sid), f"outcome:{step}", _OUTCOME.dump_json(outcome)))
+        first = self._redis.hsetnx(_key(outcome.call.sid), f"outcome:{step}", _OUTCOME.dump_json(outcome))
+        self._redis.expire(_key(outcome.call.sid), CALL_TTL_S)
+        return bool(first)
 
     def outcome(self, sid: str, step: int) -> Outcome | None:
         """What the listening turn of a step came to."""
@@ -95,7 +102,7 @@ class CallStore:
 
     def end(self, sid: str) -> None:
         """The call is over: forget the voices heard in it. Its answers stay for late repeats, until they expire."""
-        self._redis.delete(_voice_key(sid))
+        self._redis.delete(*(_kept_key(sid, name) for name in KEPT))
 
     # One stream a listening turn.
 
@@ -106,7 +113,9 @@ class CallStore:
     def open_stream(self, sid: str, step: int, token: str) -> bool:
         """Whether ``token`` opens the stream of the step that the call is at; it does so once."""
         at = self.load(sid)
-        if at is None or at[0] != step or not hmac.compare_digest(token, self.stream_token(sid, step)):
+        if at is None or at[0] != step:
+            return False
+        if not hmac.compare_digest(token.encode(), self.stream_token(sid, step).encode()):
             return False
         return bool(self._redis.hsetnx(_key(sid), f"stream:{step}", b"opened"))
 
@@ -119,12 +128,11 @@ class CallStore:
     def keep(self, sid: str, name: str, secret: bytes) -> None:
         """Keep an embedding or a keyed code until a later turn of this call, sealed under this call's key."""
         sealed = seal(self._call_key(sid), "call", secret, f"{sid}:{name}".encode())
-        self._redis.hset(_voice_key(sid), name, sealed)
-        self._redis.expire(_voice_key(sid), VOICE_TTL_S)
+        self._redis.set(_kept_key(sid, name), sealed, ex=VOICE_TTL_S)
 
     def kept(self, sid: str, name: str) -> bytes | None:
         """What :meth:`keep` kept; None when it expired."""
-        sealed = self._redis.hget(_voice_key(sid), name)
+        sealed = self._redis.get(_kept_key(sid, name))
         if not isinstance(sealed, bytes):
             return None
         return open_sealed({"call": self._call_key(sid)}, sealed, f"{sid}:{name}".encode())
@@ -142,5 +150,5 @@ def _key(sid: str) -> str:
     return f"call:{{{sid}}}"
 
 
-def _voice_key(sid: str) -> str:
-    return f"call:{{{sid}}}:kept"
+def _kept_key(sid: str, name: str) -> str:
+    return f"call:{{{sid}}}:kept:{name}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -25,7 +27,7 @@ from ivr.call.listening import expectation
 from ivr.call.prompts import recording
 from ivr.call.session import Answer, Outcome
 from ivr.carrier.twiml import is_streamed
-from ivr.carrier.webhooks import blueprint
+from ivr.carrier.webhooks import SID, blueprint
 from ivr.services import Services
 from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw
 from ivr.speech.turn import Listening
@@ -38,6 +40,10 @@ MARK_PATIENCE_BYTES = SAMPLE_RATE * 3  # of audio after a prompt's length: its e
 START_MESSAGES = 3
 PLAYED = "played"
 CHUNK_BYTES = SAMPLE_RATE // 2
+LONGEST_FRAME_BYTES = SAMPLE_RATE  # a second
+LONGEST_STREAM_S = 120.0  # of a prompt and the longest turn after it
+SEND_TIMEOUT_S = 5.0
+STEP = re.compile(r"\d{1,4}")
 TONE_HZ, TONE_S = 800, 0.15
 
 
@@ -62,25 +68,32 @@ class BadStream(Exception):
     """The other side does not speak the carrier's protocol, or may not listen in here."""
 
 
+#: What a carrier, a caller or the network do to a stream; anything else is a fault of ours.
+BROKEN = (BadStream, ConnectionClosed, OSError)
+
+
 def listen(ws: Server, services: Services) -> None:
-    """Serve one websocket until its turn is over."""
+    """Serve one websocket until its turn is over. Whatever goes wrong, it is closed and the call goes on."""
+    ws.sock.settimeout(SEND_TIMEOUT_S)
     try:
-        sid, stream_sid, answer, call = _open(ws, services)
-    except (BadStream, ConnectionClosed) as refused:
-        log.warning("stream refused", reason=str(refused))
-        _close(ws)
-        return
-    turn = _Turn(ws, stream_sid, answer, Listening(services.digits, expectation(call)))
+        _listen(ws, services)
+    except BROKEN as broken:
+        log.warning("stream broken", reason=str(broken) or type(broken).__name__)
+    except Exception:
+        log.exception("stream failed")
+    with suppress(*BROKEN):  # the other side may have been first
+        ws.close()
+
+
+def _listen(ws: Server, services: Services) -> None:
+    sid, stream_sid, answer, call = _open(ws, services)
     try:
-        heard_all = turn.run()
-    except (BadStream, ConnectionClosed) as broken:
-        log.warning("stream broken", call=sid, step=answer.step, reason=type(broken).__name__)
-        heard_all = False
-    if heard_all:
-        services.judge.conclude(answer.step, call, turn.listening.close())
-    else:
+        turn = _Turn(ws, stream_sid, answer, Listening(services.digits, expectation(call)))
+        if turn.run():
+            services.judge.conclude(answer.step, call, turn.listening.close())
+    finally:
+        # A turn that was not judged is asked again; where it was, the first outcome stands.
         services.calls.put_outcome(answer.step, Outcome(Event.AGAIN, call))
-    _close(ws)
 
 
 def _open(ws: Server, services: Services) -> tuple[str, str, Answer, Call]:
@@ -96,7 +109,7 @@ def _open(ws: Server, services: Services) -> tuple[str, str, Answer, Call]:
     if not isinstance(start, dict) or not isinstance(given, dict):
         raise BadStream("a start message without parameters")
     sid, step, token = str(start.get("callSid")), str(given.get("step")), str(given.get("token"))
-    if not sid.isalnum() or not step.isdecimal() or not services.calls.open_stream(sid, int(step), token):
+    if not SID.fullmatch(sid) or not STEP.fullmatch(step) or not services.calls.open_stream(sid, int(step), token):
         raise BadStream("no token of this turn")
     at, answer = services.calls.load(sid), services.calls.answer(sid, int(step))
     if at is None or answer is None or answer.then != "listen":
@@ -127,11 +140,12 @@ class _Turn:
         self._playing = True
         self._unplayed_bytes = MARK_PATIENCE_BYTES
         self._bad = 0
+        self._deadline = time.monotonic() + LONGEST_STREAM_S
 
     def run(self) -> bool:
         """True when the turn ended by itself, False when the caller hung up."""
         self._play()
-        while True:
+        while time.monotonic() < self._deadline:
             message = _receive(self._ws)
             match message.get("event"):
                 case "media":
@@ -144,12 +158,12 @@ class _Turn:
                     mark = message.get("mark")
                     if isinstance(mark, dict) and mark.get("name") == PLAYED:
                         self._playing = False
+                    self._count_bad()  # one a prompt is good, more are not
                 case "stop":
                     return False
-                case "connected" | "start":
-                    pass
                 case _:
                     self._count_bad()
+        raise BadStream("the stream has no end")
 
     def _play(self) -> None:
         """The prompts that may be interrupted by secret keys, or the tone after those that the carrier read out."""
@@ -167,7 +181,7 @@ class _Turn:
             frame = base64.b64decode(media["payload"], validate=True) if isinstance(media, dict) else None
         except (binascii.Error, KeyError, TypeError, ValueError):
             frame = None
-        if frame is None:
+        if not frame or len(frame) > LONGEST_FRAME_BYTES:
             self._count_bad()
             return False
         self._unplayed_bytes -= len(frame)
@@ -202,8 +216,3 @@ class _Turn:
 
     def _send(self, message: dict[str, Any]) -> None:
         self._ws.send(json.dumps({**message, "streamSid": self._stream_sid}))
-
-
-def _close(ws: Server) -> None:
-    with suppress(ConnectionClosed):  # the other side was first
-        ws.close()

@@ -37,7 +37,9 @@ class Keypad:
     def waited(self, now_ms: int) -> EndReason | None:
         """Whether the caller has paused long enough to be done."""
         pause_ms = AGENT_PAUSE_MS if self.digits == AGENT else PAUSE_MS
-        return self._done() if self.digits and now_ms - self._last_ms >= pause_ms else None
+        if not self.digits or now_ms - self._last_ms < pause_ms:
+            return None
+        return EndReason.AGENT if self.digits == AGENT else EndReason.QUIET
 
     def _done(self) -> EndReason:
         return EndReason.AGENT if self.digits == AGENT else EndReason.KEYS

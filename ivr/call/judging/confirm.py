@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ivr.call.flow import Call, Event
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.judging.identify import SPOKEN_CARD
+from ivr.call.session import SPOKEN_CARD
 from ivr.customers import budget
 from ivr.customers.voiceprints import count_authenticated_call
 from ivr.speech.numbers import Hypothesis
@@ -47,11 +47,11 @@ def challenge(desk: Desk, call: Call) -> Verdict:
         "voice": [(voice.outcome.value, round(voice.llr, 2))],
         "same_speaker": (same.outcome.value, round(same.llr, 2)),
     }
-    hers = voice.outcome is Outcome.MATCH and same.outcome is not Outcome.NO_MATCH
-    if said and hers and not desk.is_locked(call.customer_id):
-        return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
-    if voice.outcome is Outcome.INCONCLUSIVE:
+    if Outcome.INCONCLUSIVE in (voice.outcome, same.outcome):
         return Verdict(Event.AGAIN, call, record)
+    hers = voice.outcome is Outcome.MATCH and same.outcome is Outcome.MATCH
+    if said and hers and not desk.is_locked(call, call.customer_id):
+        return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
     return desk.fail(call, [call.customer_id], **record)
 
 
@@ -64,6 +64,6 @@ def key(desk: Desk, call: Call) -> Verdict:
 
 def _confirmed(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
     assert call.customer_id
-    budget.record_success(desk.session, call.customer_id, call.sid)
+    budget.record_success(desk.session, call.customer_id, call.sid, attested=call.attested)
     count_authenticated_call(desk.session, call.customer_id, call.sid)
     return Verdict(Event.CONFIRMED, call, record)

@@ -20,6 +20,8 @@ from ivr.speech.cards import CardHash, which_card
 from ivr.speech.expect import Heard
 from voiceprint import Encoder, Scorer, Utterance, Voiceprint
 
+CHALLENGES_PER_CUSTOMER = 10  # an hour
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -46,11 +48,16 @@ class Desk:
 
     def fail(self, call: Call, customer_ids: Sequence[str], **decisions: object) -> Verdict:
         """A factor was wrong: one failure more for everyone the caller may have been, and the same words as ever."""
-        budget.record_failure(self.session, customer_ids, call.sid, str(self.step), self.now)
+        budget.record_failure(self.session, customer_ids, call.sid, str(self.step), self.now, attested=call.attested)
         return Verdict(Event.AGAIN, call, decisions)
 
-    def is_locked(self, customer_id: str) -> bool:
-        return budget.is_locked(self.session, customer_id, self.now)
+    def is_locked(self, call: Call, customer_id: str) -> bool:
+        """Whether too many failures went before: of calls like this one, where attestation tells them apart."""
+        return budget.is_locked(self.session, customer_id, self.now, attested=call.attested)
+
+    def may_challenge(self, customer_id: str) -> bool:
+        """Challenges are not to be had without end: whoever has a recording would wait for its digits."""
+        return self.store.within(f"challenge:{customer_id}", CHALLENGES_PER_CUSTOMER, 3600)
 
     def voiceprint(self, customer_id: str) -> Voiceprint | None:
         """The customer's voiceprint by the encoder in force."""
@@ -75,7 +82,7 @@ class Desk:
     def accept(self, call: Call, customer_id: str, card_id: str, factors: Sequence[str]) -> Verdict:
         """The caller has proved who she is: from here on the call is about her, and her bills."""
         customer = self.session.get_one(Customer, customer_id)
-        last4 = next(c.last4 for c in authorised_cards(self.session, customer_id, self.now.date()) if c.id == card_id)
+        last4 = self.session.get_one(Card, card_id).last4
         bills = tuple(_facts(bill) for bill in open_bills(self.session, customer_id)[:9])
         call = replace(
             call,
@@ -94,14 +101,16 @@ class Desk:
         return self.choose(call, 0, Event.ONE_BILL)
 
     def choose(self, call: Call, index: int, event: Event) -> Verdict:
-        """One of her bills is to be paid, if it is not above what a new voiceprint may pay."""
+        """One of her bills is to be paid, if it is not above what a new enrolment, or the card, may pay."""
         assert call.customer_id
+        limits = [PROVISIONAL_LIMIT_MINOR] if is_provisional(self.session, call.customer_id, self.now) else []
+        card = self.session.get(Card, call.card_id)
+        limits += [card.limit_minor] if card and card.limit_minor is not None else []
+        limit_minor = min(limits, default=None)
         bill = call.bills[index]
-        if int(bill["amount_minor"]) > PROVISIONAL_LIMIT_MINOR and is_provisional(
-            self.session, call.customer_id, self.now
-        ):
-            return Verdict(Event.TOO_LARGE, call, {"limit": "provisional"})
-        return Verdict(event, replace(call, bill=bill))
+        if limit_minor is not None and int(bill["amount_minor"]) > limit_minor:
+            return Verdict(Event.TOO_LARGE, call, {"limit": True})
+        return Verdict(event, replace(call, bill=bill, limit_minor=limit_minor))
 
 
 def _facts(bill: Bill) -> dict[str, str | int]:

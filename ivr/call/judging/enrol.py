@@ -8,14 +8,19 @@ from dataclasses import replace
 
 from ivr.call.flow import Call, Event, State
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.judging.identify import CODE
+from ivr.call.session import CODE, NEW_PIN, STRINGS, VOICEPRINT
 from ivr.customers import enrolment, pins
 from ivr.customers.notices import notify
-from ivr.customers.voiceprints import CONSENT_TEXT_VERSION, delete_voiceprint, record_consent, store_voiceprint
+from ivr.customers.voiceprints import (
+    CONSENT_TEXT_VERSION,
+    delete_voiceprint,
+    provisional_until,
+    record_consent,
+    store_voiceprint,
+)
 from voiceprint import PoorQuality, Utterance, Voiceprint, enrol
 
-STRINGS = {State.ENROL_1: "string 1", State.ENROL_2: "string 2", State.ENROL_3: "string 3"}
-VOICEPRINT, NEW_PIN = "new voiceprint", "new pin"
+_KEPT_AS = dict(zip((State.ENROL_1, State.ENROL_2, State.ENROL_3), STRINGS, strict=True))
 
 
 def consent(desk: Desk, call: Call) -> Verdict:
@@ -31,10 +36,10 @@ def string(desk: Desk, call: Call) -> Verdict:
     readings = desk.heard.hypotheses[:3]
     if desk.utterance is None or not any(_nearly(h.digits, call.digits) for h in readings):
         return Verdict(Event.AGAIN, call)
-    desk.store.keep(call.sid, STRINGS[call.state], desk.utterance.to_bytes())
+    desk.store.keep(call.sid, _KEPT_AS[call.state], desk.utterance.to_bytes())
     if call.state is not State.ENROL_3:
         return Verdict(Event.HEARD, call)
-    kept = [desk.store.kept(call.sid, name) for name in STRINGS.values()]
+    kept = [desk.store.kept(call.sid, name) for name in STRINGS]
     try:
         voiceprint = enrol([Utterance.from_bytes(blob) for blob in kept if blob], desk.scorer.enrolment_limits)
     except PoorQuality as poor:
@@ -64,7 +69,7 @@ def repeated_pin(desk: Desk, call: Call) -> Verdict:
         return Verdict(Event.DIFFERS, call)
     assert call.customer_id
     code = (desk.store.kept(call.sid, CODE) or b"").decode()
-    if not enrolment.use_code(desk.session, call.customer_id, code, desk.keyring, desk.now):
+    if not enrolment.use_code(desk.session, call.customer_id, code, desk.keyring, desk.now, call_sid=call.sid):
         return Verdict(Event.EXHAUSTED, call, {"enrolment": "code used or expired"})
     if call.consented:
         blob = desk.store.kept(call.sid, VOICEPRINT)
@@ -73,7 +78,15 @@ def repeated_pin(desk: Desk, call: Call) -> Verdict:
         _replace_voiceprint(desk, call.customer_id, call.sid, Voiceprint.from_bytes(blob))
     else:
         delete_voiceprint(desk.session, call.customer_id, desk.now)
-    pins.set_pin(desk.session, call.customer_id, pin, desk.keyring, desk.now)
+    pins.set_pin(
+        desk.session,
+        call.customer_id,
+        pin,
+        desk.keyring,
+        desk.now,
+        provisional_until=provisional_until(desk.now),
+        call_sid=call.sid,
+    )
     notify(desk.session, call.customer_id, "enrolled" if call.consented else "pin_set", {}, desk.now)
     return Verdict(Event.SET, call)
 

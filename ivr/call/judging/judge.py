@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -13,33 +14,51 @@ from ivr.call.judging import confirm, enrol, identify
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
+from ivr.customers import budget
 from ivr.keys import Keyring
 from ivr.speech.expect import EndReason, Heard
 from ivr.store.db import Database
-from voiceprint import Encoder, Scorer
+from voiceprint import Encoder, Scorer, Utterance
 
 log = structlog.get_logger()
 
-RULES: dict[State, Callable[[Desk, Call], Verdict]] = {
-    State.CARD: identify.card,
-    State.KEYPAD_CARD: identify.card,
-    State.PIN: identify.pin,
-    State.BILL: confirm.bill,
-    State.KEYPAD_BILL: confirm.bill,
-    State.CONFIRM: confirm.challenge,
-    State.KEYPAD_CONFIRM: confirm.key,
-    State.CONSENT: enrol.consent,
-    State.ENROL_1: enrol.string,
-    State.ENROL_2: enrol.string,
-    State.ENROL_3: enrol.string,
-    State.NEW_PIN: enrol.new_pin,
-    State.REPEAT_PIN: enrol.repeated_pin,
+
+@dataclass(frozen=True)
+class Rule:
+    """What judges a state's turns, and the events it may come to besides AGAIN."""
+
+    judge: Callable[[Desk, Call], Verdict]
+    events: frozenset[Event]
+
+
+def _rule(judge: Callable[[Desk, Call], Verdict], *events: Event) -> Rule:
+    return Rule(judge, frozenset((Event.AGAIN, *events)))
+
+
+_ACCEPTED = (Event.NO_BILL, Event.ONE_BILL, Event.SEVERAL_BILLS, Event.TOO_LARGE)
+_KEYED = (Event.IDENTIFIED, Event.KEYED, Event.MAY_ENROL)
+
+RULES: dict[State, Rule] = {
+    State.CARD: _rule(identify.card, *_KEYED, *_ACCEPTED),
+    State.KEYPAD_CARD: _rule(identify.card, *_KEYED),
+    State.PIN: _rule(identify.pin, *_ACCEPTED),
+    State.BILL: _rule(confirm.bill, Event.CHOSEN, Event.TOO_LARGE),
+    State.KEYPAD_BILL: _rule(confirm.bill, Event.CHOSEN, Event.TOO_LARGE),
+    State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED),
+    State.KEYPAD_CONFIRM: _rule(confirm.key, Event.CONFIRMED),
+    State.CONSENT: _rule(enrol.consent, Event.YES, Event.NO),
+    State.ENROL_1: _rule(enrol.string, Event.HEARD),
+    State.ENROL_2: _rule(enrol.string, Event.HEARD),
+    State.ENROL_3: _rule(enrol.string, Event.HEARD, Event.POOR),
+    State.NEW_PIN: _rule(enrol.new_pin, Event.TRIVIAL, Event.NEW),
+    State.REPEAT_PIN: _rule(enrol.repeated_pin, Event.DIFFERS, Event.SET, Event.EXHAUSTED),
 }
 
 VOICED = {State.CARD, State.CONFIRM, State.ENROL_1, State.ENROL_2, State.ENROL_3}
 
-#: A turn is never judged faster than this, so that the time taken does not tell how far the judging got.
-FLOOR_S = 0.2
+#: Deciding never takes less than this, so that the time taken does not tell how far it got. How long embedding
+#: took before depends on the length of the recording alone.
+FLOOR_S = 0.15
 
 _ENDS = {EndReason.CANCEL: Event.CANCEL, EndReason.AGENT: Event.AGENT, EndReason.NOTHING: Event.AGAIN}
 
@@ -64,17 +83,36 @@ class Judge:
         self._clock = clock
 
     def conclude(self, step: int, call: Call, heard: Heard, floor_s: float = FLOOR_S) -> Outcome:
-        """The outcome of the turn of ``step``, kept for the request that the carrier makes next."""
-        started = time.monotonic()
-        verdict = self._judge(step, call, heard)
-        time.sleep(max(0.0, floor_s - (time.monotonic() - started)))
+        """The outcome of the turn of ``step``, kept for the request that the carrier makes next.
+
+        A fault of ours counts as a turn in which nothing was heard, and takes as long.
+        """
+        embedded = started = time.monotonic()
+        try:
+            utterance = self._embed(call, heard)
+            embedded = time.monotonic()
+            verdict = self._judge(step, call, heard, utterance)
+        except Exception:
+            log.exception("turn not judged", call=call.sid, step=step)
+            verdict = Verdict(Event.AGAIN, call)
+        time.sleep(max(0.0, floor_s - (time.monotonic() - max(embedded, started))))
         outcome = Outcome(verdict.event, verdict.call)
         self._store.put_outcome(step, outcome)
         return outcome
 
-    def _judge(self, step: int, call: Call, heard: Heard) -> Verdict:
+    def charge_abandoned(self, step: int, call: Call) -> None:
+        """A challenge that was heard and not answered is a failure: else it could be asked for until it suits."""
+        if call.customer_id:
+            with self._database.transaction() as session:
+                budget.record_failure(
+                    session, [call.customer_id], call.sid, str(step), self._clock(), attested=call.attested
+                )
+
+    def _embed(self, call: Call, heard: Heard) -> Utterance | None:
         voiced = call.state in VOICED and not heard.keys and heard.end not in _ENDS
-        utterance = self._encoder.embed(heard.pcm) if voiced else None
+        return self._encoder.embed(heard.pcm) if voiced else None
+
+    def _judge(self, step: int, call: Call, heard: Heard, utterance: Utterance | None) -> Verdict:
         with self._database.transaction() as session:
             desk = Desk(
                 session=session,
@@ -88,7 +126,9 @@ class Judge:
                 utterance=utterance,
             )
             ended = _ENDS.get(heard.end)
-            verdict = Verdict(ended, call) if ended else RULES[call.state](desk, call)
+            if ended is None:
+                budget.hold(session, call.customer_ids)  # calls at the same time must not guess more than in turn
+            verdict = Verdict(ended, call) if ended else RULES[call.state].judge(desk, call)
             session.merge(
                 Turn(
                     call_sid=call.sid,

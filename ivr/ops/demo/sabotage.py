@@ -7,6 +7,7 @@ lives with the demo: the service itself has no such switch.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from flask import Flask
 
 from ivr.settings import settings
+from ivr.store.db import Database
 
 
 def voice() -> None:
@@ -46,10 +48,28 @@ def token() -> None:
 
 
 def idempotency() -> None:
-    """A repeated request is a new one."""
+    """A repeated request is done again, and nothing else stands in the way of a second debit."""
+    from ivr.call.engine import Engine
     from ivr.call.session import CallStore
+    from ivr.payments import service
 
-    CallStore.answer = lambda *_: None  # type: ignore[method-assign]
+    def turn_over(engine: Engine, sid: str, step: int, once: Any = Engine.turn_over) -> Any:
+        outcome = engine.store.outcome(sid, step)
+        return engine._advance(step, outcome) if outcome else once(engine, sid, step)
+
+    def move(store: CallStore, before: int, call: Any, answer: Any, once: Any = CallStore.move) -> bool:
+        return once(store, before, call, answer) or True
+
+    Engine.turn_over = turn_over  # type: ignore[method-assign,assignment]
+    Engine._payment_key = lambda *_: secrets.token_hex(8)  # type: ignore[method-assign]
+    CallStore.move = move  # type: ignore[method-assign,assignment]
+    service._live = lambda *_: False  # type: ignore[assignment]
+
+
+def without_the_databases_guard(database: Database) -> None:
+    """One live payment a bill is also an index."""
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX IF EXISTS uq_payments_live_bill")
 
 
 PROTECTIONS: dict[str, Callable[[], None]] = {
@@ -67,7 +87,10 @@ def create_app() -> Flask:
     if settings().bank != "sandbox":
         raise RuntimeError("protections are switched off for demonstrations at the sandbox bank only")
     PROTECTIONS[os.environ["IVR_DEMO_BREAK"]]()
-    return create()
+    app = create()
+    if os.environ["IVR_DEMO_BREAK"] == "idempotency":
+        without_the_databases_guard(app.extensions["ivr"].database)
+    return app
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 
 from ivr.customers.enrolment import MOST_TRIES, VALID_FOR, check_code, issue_code, use_code
 from ivr.customers.models import Consent, Customer, EnrolmentCode, VoiceprintRow
+from ivr.customers.pins import set_pin
 from ivr.customers.register import add_customer
 from ivr.customers.voiceprints import (
     PROVISIONAL_FOR,
@@ -16,6 +17,7 @@ from ivr.customers.voiceprints import (
     has_voiceprint,
     is_provisional,
     load_voiceprint,
+    provisional_until,
     record_consent,
     store_voiceprint,
 )
@@ -162,6 +164,40 @@ def test_a_voiceprint_is_provisional_for_three_days_or_until_a_second_authentica
         assert is_provisional(session, customer.id, now)
         count_authenticated_call(session, customer.id, "CA2")
         assert not is_provisional(session, customer.id, now)
+
+
+def test_a_pin_that_a_call_set_is_provisional_as_a_voiceprint_is(
+    database: Database, customer: Customer, keyring: Keyring, now: datetime
+) -> None:
+    pin, until = "480577", provisional_until(now)
+    with database.transaction() as session:
+        set_pin(session, customer.id, pin, keyring, now)
+        assert not is_provisional(session, customer.id, now)
+        set_pin(session, customer.id, pin, keyring, now, provisional_until=until, call_sid="CA1")
+        assert is_provisional(session, customer.id, now)
+        assert not is_provisional(session, customer.id, until)
+        count_authenticated_call(session, customer.id, "CA1")  # the enrolling call
+        assert is_provisional(session, customer.id, now)
+        count_authenticated_call(session, customer.id, "CA2")
+        assert not is_provisional(session, customer.id, now)
+
+
+def test_a_new_pin_limits_what_an_established_voiceprint_pays(
+    database: Database, customer: Customer, voiceprint: VoiceprintRow, keyring: Keyring, now: datetime
+) -> None:
+    with database.transaction() as session:
+        count_authenticated_call(session, customer.id, "CA2")
+        assert not is_provisional(session, customer.id, now)
+        set_pin(
+            session,
+            customer.id,
+            "480577",
+            keyring,
+            now,
+            provisional_until=provisional_until(now),
+            call_sid="CA3",
+        )
+        assert is_provisional(session, customer.id, now)
 
 
 def test_deleting_a_voiceprint_keeps_the_consent_and_notes_that_it_was_withdrawn(

@@ -124,6 +124,8 @@ class Pin(Base):
     hash: Mapped[str] = mapped_column(String(200))
     key_id: Mapped[str] = mapped_column(String(32))
     changed_at: Mapped[datetime]
+    provisional_until: Mapped[datetime | None]
+    call_sid: Mapped[str | None] = mapped_column(String(64))  # of the call that set it
 
 
 class Consent(Base):
@@ -170,6 +172,7 @@ class EnrolmentCode(Base):
     expires_at: Mapped[datetime]
     tries: Mapped[int] = mapped_column(default=0)
     used_at: Mapped[datetime | None]
+    used_by: Mapped[str | None] = mapped_column(String(64))  # the call's SID
 
 
 class FailureBudget(Base):

@@ -27,15 +27,28 @@ class TrivialPin(InvalidInput):
     """A PIN that is among the first that anybody would try."""
 
 
-def set_pin(session: Session, customer_id: str, pin: str, keyring: Keyring, now: datetime) -> None:
-    """Set or replace the customer's PIN. Raises TrivialPin; InvalidInput if it is not six digits."""
+def set_pin(
+    session: Session,
+    customer_id: str,
+    pin: str,
+    keyring: Keyring,
+    now: datetime,
+    *,
+    provisional_until: datetime | None = None,
+    call_sid: str | None = None,
+) -> None:
+    """Set or replace the customer's PIN; ``call_sid`` is the call that sets it.
+
+    Until ``provisional_until`` it may pay small amounts only (``voiceprints.is_provisional``). Raises
+    TrivialPin; InvalidInput if it is not six digits.
+    """
     if not _six_digits(pin):
         raise InvalidInput(f"a PIN has {PIN_DIGITS} digits")
     if is_guessable(session, customer_id, pin):
         raise TrivialPin("this PIN is too easy to guess")
     row = session.get(Pin, customer_id) or Pin(customer_id=customer_id)
     _store(row, pin, keyring)
-    row.changed_at = now
+    row.changed_at, row.provisional_until, row.call_sid = now, provisional_until, call_sid
     session.add(row)
     session.flush()
 

@@ -1,4 +1,8 @@
-"""Voiceprints at rest: sealed, tied to a consent, one a customer, and provisional at first."""
+"""Voiceprints at rest: sealed, tied to a consent, one a customer.
+
+A new voiceprint is provisional, and so is a PIN that a call has set: until a later call was authenticated, or
+72 hours have passed, a stolen enrolment code buys small payments only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from ivr.customers.models import Consent, VoiceprintRow, new_id
+from ivr.customers.models import Consent, Pin, VoiceprintRow, new_id
 from ivr.keys import Keyring
 from voiceprint.sealing import open_sealed, seal
 
@@ -15,7 +19,7 @@ CONSENT_KIND = "voiceprint"
 #: The text that the customer agreed to; a new text is a new version.
 CONSENT_TEXT_VERSION = "voiceprint-1"
 PROVISIONAL_FOR = timedelta(hours=72)
-#: What one payment by a provisional voiceprint may take at most, in minor units of the bill's currency.
+#: What one payment by a provisional voiceprint or PIN may take at most, in minor units of the bill's currency.
 PROVISIONAL_LIMIT_MINOR = 50_00
 
 
@@ -67,7 +71,7 @@ def store_voiceprint(
         channel=channel,
         sealed=seal(key, key_id, blob, _context(customer_id, model_id)),
         created_at=now,
-        provisional_until=now + PROVISIONAL_FOR,
+        provisional_until=provisional_until(now),
         authenticated_calls=1,
         last_call_sid=call_sid,
     )
@@ -91,10 +95,18 @@ def has_voiceprint(session: Session, customer_id: str) -> bool:
     return _row(session, customer_id) is not None
 
 
+def provisional_until(now: datetime) -> datetime:
+    """Until when a voiceprint or a PIN that is new now is provisional."""
+    return now + PROVISIONAL_FOR
+
+
 def is_provisional(session: Session, customer_id: str, now: datetime) -> bool:
-    """Whether it is younger than 72 hours and has authenticated no call after the enrolling one."""
-    row = _row(session, customer_id)
-    return row is not None and now < row.provisional_until and row.authenticated_calls < 2
+    """Whether the voiceprint or the PIN is new, and no call after the enrolling one was authenticated."""
+    row, pin = _row(session, customer_id), session.get(Pin, customer_id)
+    new_voice = row is not None and now < row.provisional_until and row.authenticated_calls < 2
+    return new_voice or (
+        pin is not None and pin.provisional_until is not None and now < pin.provisional_until
+    )
 
 
 def count_authenticated_call(session: Session, customer_id: str, call_sid: str) -> None:
@@ -106,6 +118,11 @@ def count_authenticated_call(session: Session, customer_id: str, call_sid: str) 
             VoiceprintRow.last_call_sid.is_distinct_from(call_sid),
         )
         .values(authenticated_calls=VoiceprintRow.authenticated_calls + 1, last_call_sid=call_sid)
+    )
+    session.execute(
+        update(Pin)
+        .where(Pin.customer_id == customer_id, Pin.call_sid.is_distinct_from(call_sid))
+        .values(provisional_until=None)
     )
 
 

@@ -86,15 +86,11 @@ def _on_file(session: Session, customer: Customer, now: datetime) -> Iterator[tu
     yield "cards", "\n".join(f"{c.brand} •••• {c.last4}" for c in cards)
     bills = open_bills(session, customer.id)
     yield "open bills", "\n".join(f"{format_amount(b.amount_minor, b.currency)} {b.merchant}" for b in bills)
-    yield "voiceprint", _voiceprint(session, customer, now)
+    yield "voiceprint", "enrolled" if has_voiceprint(session, customer.id) else "none"
     yield "PIN", "set" if has_pin(session, customer.id) else "none"
+    if is_provisional(session, customer.id, now):
+        yield "provisional", "small payments only: voiceprint or PIN is new"
     yield "failures", _failures(session, customer, now)
-
-
-def _voiceprint(session: Session, customer: Customer, now: datetime) -> str:
-    if not has_voiceprint(session, customer.id):
-        return "none"
-    return "provisional: small payments only" if is_provisional(session, customer.id, now) else "enrolled"
 
 
 def _failures(session: Session, customer: Customer, now: datetime) -> str:

@@ -171,6 +171,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("used_by", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(
             ["customer_id"], ["customers.id"], name=op.f("fk_enrolment_codes_customer_id_customers")
         ),
@@ -209,6 +210,8 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(length=200), nullable=False),
         sa.Column("key_id", sa.String(length=32), nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("provisional_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("call_sid", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(
             ["customer_id"], ["customers.id"], name=op.f("fk_pins_customer_id_customers")
         ),

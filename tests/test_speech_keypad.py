@@ -53,8 +53,8 @@ def test_keys_end_a_turn_at_once(expect: Expect, keys: str, end: EndReason, take
 @pytest.mark.parametrize(
     ("expect", "keys", "end", "after_ms"),
     [
-        (PIN, "135", EndReason.KEYS, 2500),
-        (NUMBER_OR_CODE, "1234567", EndReason.KEYS, 2500),
+        (PIN, "135", EndReason.QUIET, 2500),
+        (NUMBER_OR_CODE, "1234567", EndReason.QUIET, 2500),
         (PIN, "0", EndReason.AGENT, 1000),
         (Expect.keys(1), "0", EndReason.AGENT, 1000),
         (PIN, "", EndReason.NOTHING, 6000),

@@ -82,8 +82,8 @@ class EndReason(StrEnum):
     """Why a turn ended."""
 
     COMPLETE = "complete"  # what was asked for was said
-    KEYS = "keys"  # it was keyed, whole or not
-    QUIET = "quiet"  # something was said, less than what was asked for
+    KEYS = "keys"  # it was keyed: whole, or ended with the hash key
+    QUIET = "quiet"  # something was said or keyed, less than what was asked for, and then nothing more
     NOTHING = "nothing"
     TIMEOUT = "timeout"
     HANGUP = "hangup"  # the stream closed first

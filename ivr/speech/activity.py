@@ -29,6 +29,7 @@ class Activity:
         self._loudest = _ASSUMED_BACKGROUND_DBFS
         self._loud_run = 0
         self.quiet_ms = 0  # since the last frame of speech, or since the beginning
+        self.longest_pause_ms = 0  # between two stretches of speech
         self.speech_ms = 0
 
     def add(self, frame: Pcm) -> None:
@@ -39,6 +40,8 @@ class Activity:
         threshold = max(background + ABOVE_BACKGROUND_DB, self._loudest - BELOW_SPEECH_DB, QUIETEST_SPEECH_DBFS)
         self._loud_run = self._loud_run + 1 if level > threshold else 0
         if self._loud_run >= _SPEECH_FRAMES:
+            if self.speech_ms:
+                self.longest_pause_ms = max(self.longest_pause_ms, self.quiet_ms)
             self.quiet_ms = 0
             self.speech_ms += FRAME_MS * (_SPEECH_FRAMES if self._loud_run == _SPEECH_FRAMES else 1)
             self._loudest = max(level, self._loudest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,15 @@ from ivr.speech.pan import is_complete, issuer, may_go_on
 from ivr.speech.recogniser import MAX_ALTERNATIVES, UNKNOWN, DigitModel, Grammar, Recogniser, Spoken
 
 log = structlog.get_logger()
+
+
+class Whole(Enum):
+    """In what way what was heard is what was asked for."""
+
+    EXACTLY = auto()
+    NEARLY = auto()  # one digit wrong, missing or too many, as far as the recogniser can tell
+    SO_FAR = auto()  # a card number that may be the beginning of a longer one
+
 
 T = TypeVar("T")
 
@@ -47,14 +57,15 @@ class Ear:
         self._waiting: list[Pcm] = []
         self._words: list[str] = []
         self._was_speech = False
-        self._judged: bool | None = None  # is_complete, judged once a pause
+        self._judged: Whole | None = None
+        self._is_judged = False  # once a pause
         self.unchanged_ms = 0  # since the best path last gained or changed a word
 
     def hear(self, pcm: Pcm, is_speech: bool) -> None:
         """The next samples, int16 at 8 kHz, and whether somebody speaks in them."""
         self._waiting.append(pcm)
         if is_speech and not self._was_speech:
-            self._judged = None
+            self._is_judged = False
         self._was_speech = is_speech
         heard_ms = sum(map(len, self._waiting)) * 1000 // SAMPLE_RATE
         if heard_ms < _HEAR_EVERY_MS:
@@ -63,23 +74,19 @@ class Ear:
         words = self._hearing(Recogniser.partial_words, self._words)
         if words != self._words:
             self._words = words
-            self._judged = None
+            self._is_judged = False
             self.unchanged_ms = 0
 
     def anything(self) -> bool:
         """Whether any word was heard that the turn is about."""
         return any(word != UNKNOWN for word in self._words)
 
-    def is_complete(self) -> bool:
-        """Whether what was asked for was said, by its length and checksum or its word alone."""
-        if self._judged is None:
+    def whole(self) -> Whole | None:
+        """Whether what was asked for was said, by its length and checksum or its word alone. Ask at a pause."""
+        if not self._is_judged:
             self._judged = self._judge()
+            self._is_judged = True
         return self._judged
-
-    def may_go_on(self) -> bool:
-        """Whether what was heard is a complete card number that may be the beginning of a longer one."""
-        heard = plainest(self._words)
-        return self._expect.kind is Kind.CARD and is_complete(heard) and may_go_on(heard)
 
     def hypotheses(self) -> tuple[Hypothesis, ...]:
         """The digit strings that may have been said, best first; none in turns that ask for a word."""
@@ -92,33 +99,32 @@ class Ear:
         best = self._spoken()[0].texts
         return self._expect.spoken_answer([word for word in best if word != UNKNOWN])
 
-    def _judge(self) -> bool:
+    def _judge(self) -> Whole | None:
         if self._expect.kind is Kind.CARD:
-            return self._is_card()
+            return self._whole_card()
         if self._expect.kind is Kind.DIGITS:
-            return self._is_count(self._expect.count)
-        return self.answer() is not None
+            return self._whole_count(self._expect.count)
+        return Whole.EXACTLY if self.answer() is not None else None
 
-    def _is_card(self) -> bool:
+    def _whole_card(self) -> Whole | None:
         heard = plainest(self._words)
         if len(heard) < _NEARLY_WHOLE and not is_complete(heard):
-            return False
+            return None
         ranked = self.hypotheses()
-        if not ranked:
-            return False
-        best = ranked[0].digits
+        best = ranked[0].digits if ranked else ""
         if is_complete(best):
-            return True
-        # One digit wrong, missing or too many: complete if a usual length is that near. Where an issuer
-        # has several usual lengths, only silence tells a pause from the end.
-        return any(_usual(pan) and abs(len(pan) - len(best)) <= 1 for pan in candidates(ranked))
+            return Whole.SO_FAR if may_go_on(best) else Whole.EXACTLY
+        # Where an issuer has several usual lengths, only a longer silence tells the end from a pause.
+        near = any(_usual(pan) and abs(len(pan) - len(best)) <= 1 for pan in candidates(ranked))
+        return Whole.NEARLY if near else None
 
-    def _is_count(self, count: int) -> bool:
+    def _whole_count(self, count: int) -> Whole | None:
         ranked = self.hypotheses()
-        if not ranked or len(ranked[0].digits) < count - 1:
-            return False
-        near = [h for h in ranked if ranked[0].score - h.score <= COUNT_MARGIN_NATS]
-        return len(ranked[0].digits) >= count or any(len(h.digits) == count for h in near)
+        best = len(ranked[0].digits) if ranked else 0
+        if best == count:
+            return Whole.EXACTLY
+        near = any(len(h.digits) == count for h in ranked if ranked[0].score - h.score <= COUNT_MARGIN_NATS)
+        return Whole.NEARLY if best > count or (best == count - 1 and near) else None
 
     def _spoken(self) -> list[Spoken]:
         """Every alternative so far; closes the recogniser's segment, so only for judging at a pause."""

@@ -27,7 +27,7 @@ vosk.SetLogLevel(-1)
 
 #: How often digits are listed in the grammar of card numbers: Vosk makes a language model of the list, and
 #: nearly everybody says nearly every number digit by digit. Listed once, the teens and tens take from them.
-DIGIT_WEIGHT = 8
+DIGIT_WEIGHT = 2
 
 
 class Grammar(Enum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ivr.speech.activity import Activity
 from ivr.speech.audio import FRAME_BYTES, FRAME_MS, ulaw_to_pcm
-from ivr.speech.ear import Ear
+from ivr.speech.ear import Ear, Whole
 from ivr.speech.expect import EndReason, Expect, Heard, Kind
 from ivr.speech.keypad import Keypad
 from ivr.speech.recogniser import DigitModel
@@ -17,8 +17,11 @@ from ivr.speech.recogniser import DigitModel
 __all__ = ["EndReason", "Expect", "Heard", "Kind", "Listening"]
 
 COMPLETE_QUIET_MS = 500
-#: For a number that is complete but may go on: 16 digits of an issuer that also has 19.
-OPEN_QUIET_MS = 1200
+#: A caller who has paused longer than that may be pausing again, if what was heard is only nearly whole:
+#: then this much more than the longest pause so far, but no more than a caller waits for an answer.
+BEYOND_PAUSE_MS = 100
+NEARLY_QUIET_MS = 700
+SO_FAR_QUIET_MS = 1200
 MIDDLE_QUIET_MS = 2500
 START_QUIET_MS = 6000
 LONGEST_START_MS = 9000  # of speech without a word we know
@@ -96,10 +99,21 @@ class Listening:
         quiet_ms = max(self._activity.quiet_ms, ear.unchanged_ms - NOISY_COMPLETE_MS)
         if quiet_ms < COMPLETE_QUIET_MS:
             return None
-        if ear.is_complete() and (quiet_ms >= OPEN_QUIET_MS or not ear.may_go_on()):
+        whole = ear.whole()
+        if whole and quiet_ms >= self._quiet_needed_ms(whole):
             return EndReason.COMPLETE
         if not ear.anything():
             waited_ms = START_QUIET_MS if self._activity.quiet_ms else LONGEST_START_MS
             return EndReason.NOTHING if self._now_ms >= waited_ms else None
         over = max(self._activity.quiet_ms, ear.unchanged_ms - NOISY_MIDDLE_MS) >= MIDDLE_QUIET_MS
         return EndReason.QUIET if over else None
+
+    def _quiet_needed_ms(self, whole: Whole) -> int:
+        match whole:
+            case Whole.EXACTLY:
+                return COMPLETE_QUIET_MS
+            case Whole.NEARLY:
+                beyond_ms = self._activity.longest_pause_ms + BEYOND_PAUSE_MS
+                return min(max(COMPLETE_QUIET_MS, beyond_ms), NEARLY_QUIET_MS)
+            case Whole.SO_FAR:
+                return SO_FAR_QUIET_MS

@@ -10,6 +10,7 @@ from payments_support import Payer, add_payer, confirm
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ivr.customers.bills import InvalidBill, cancel_bill, open_bills
 from ivr.customers.models import Bill, BillStatus, Card, new_id
 from ivr.jobs import Job
 from ivr.payments import service
@@ -100,6 +101,33 @@ def test_only_an_open_bill_is_paid(database: Database, payer: Payer, bill_status
         session.get_one(Bill, payer.bill_id).status = bill_status
         with pytest.raises(service.BillNotOpen):
             confirm(session, payer)
+
+
+LIVE = [State.CREATED, State.DEBITING, State.AUTHORISED, State.UNKNOWN]
+
+
+@pytest.mark.parametrize("state", LIVE)
+def test_a_bill_whose_payment_is_under_way_is_neither_offered_nor_paid_twice_nor_cancelled(
+    database: Database, payer: Payer, state: State
+) -> None:
+    with database.transaction() as session:
+        payment = confirm(session, payer)
+        payment.state = state
+        session.flush()
+        assert open_bills(session, payer.customer_id) == []
+        with pytest.raises(service.BillNotOpen):
+            confirm(session, payer, key="another")
+        with pytest.raises(InvalidBill, match="under way"):
+            cancel_bill(session, payer.bill_id)
+
+
+@pytest.mark.parametrize("state", [State.REFUSED, State.VOIDED])
+def test_a_bill_whose_payment_failed_is_offered_again(database: Database, payer: Payer, state: State) -> None:
+    with database.transaction() as session:
+        confirm(session, payer).state = state
+        session.flush()
+        assert [bill.id for bill in open_bills(session, payer.customer_id)] == [payer.bill_id]
+        assert confirm(session, payer, key="another").state is State.CREATED
 
 
 def test_only_ones_own_bill_is_paid_with_ones_own_card(database: Database, payer: Payer) -> None:

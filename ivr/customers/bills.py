@@ -14,6 +14,8 @@ from ivr.customers.text import clean_text
 from ivr.payments.models import Payment
 from ivr.payments.states import FAILED
 
+_LIVE = Payment.state.not_in(FAILED)
+
 
 class InvalidBill(InvalidInput):
     """The bill as given cannot be created, or as it stands cannot be cancelled."""
@@ -51,13 +53,22 @@ def create_bill(
 
 
 def open_bills(session: Session, customer_id: str) -> list[Bill]:
-    """What is due, the oldest due date first; bills without one come last, in the order they were made."""
+    """What is due, the oldest due date first; bills without one come last, in the order they were made.
+
+    A bill whose payment is under way is not due: to pay it again must not be offered.
+    """
     query = (
         select(Bill)
         .where(Bill.customer_id == customer_id, Bill.status == BillStatus.OPEN)
+        .where(Bill.id.not_in(select(Payment.bill_id).where(_LIVE, Payment.customer_id == customer_id)))
         .order_by(Bill.due_at.is_(None), Bill.due_at, Bill.created_at, Bill.id)
     )
     return list(session.scalars(query))
+
+
+def has_live_payment(session: Session, bill_id: str) -> bool:
+    """Whether a payment of this bill is under way or done, its outcome unknown included."""
+    return session.scalar(select(Payment.id).where(Payment.bill_id == bill_id, _LIVE)) is not None
 
 
 def cancel_bill(session: Session, bill_id: str) -> Bill:
@@ -67,7 +78,7 @@ def cancel_bill(session: Session, bill_id: str) -> Bill:
         raise InvalidBill(f"there is no bill {bill_id!r}; `ivr bill list CUSTOMER` shows those there are")
     if bill.status is not BillStatus.OPEN:
         raise InvalidBill(f"bill {bill_id} is {bill.status} already")
-    if session.scalar(select(Payment.id).where(Payment.bill_id == bill_id, Payment.state.not_in(FAILED))):
+    if has_live_payment(session, bill_id):
         raise InvalidBill(f"a payment of bill {bill_id} is under way")
     bill.status = BillStatus.CANCELLED
     session.flush()

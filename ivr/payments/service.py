@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
+from ivr.customers.bills import has_live_payment
 from ivr.customers.cards import authorised_cards
 from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
 from ivr.customers.notices import notify
@@ -78,18 +79,10 @@ def start_payment(
         if (earlier.bill_id, earlier.customer_id, earlier.card_id) != (bill_id, customer_id, card_id):
             raise IdempotencyConflict("this idempotency key belongs to another payment")
         return earlier
-    if (
-        bill is None
-        or bill.customer_id != customer_id
-        or bill.status != BillStatus.OPEN
-        or _live(session, bill_id)
-    ):
-        raise BillNotOpen(f"bill {bill_id} is not open")
+    bill = _check_bill(session, bill, customer_id)
     card = check_card(session, card_id, customer_id, now)
     check_bank(session, customer_id, bank == "sandbox")
-    for limit in (limit_minor, card.limit_minor):
-        if limit is not None and bill.amount_minor > limit:
-            raise AmountAboveLimit(f"bill {bill_id} is above the limit of {limit} minor units")
+    _check_limits(bill, limit_minor, card.limit_minor)
     if scrub_value(evidence) != evidence:
         raise ValueError("the evidence holds what looks like a card number")
 
@@ -161,9 +154,19 @@ def check_bank(session: Session, customer_id: str, test_only: bool) -> None:
         )
 
 
-def _live(session: Session, bill_id: str) -> bool:
-    query = select(Payment.id).where(Payment.bill_id == bill_id, Payment.state.not_in(FAILED))
-    return session.scalar(query) is not None
+def _check_bill(session: Session, bill: Bill | None, customer_id: str) -> Bill:
+    """The bill, if it is this customer's to pay now."""
+    if bill is None or bill.customer_id != customer_id or bill.status != BillStatus.OPEN:
+        raise BillNotOpen("there is no such open bill of this customer")
+    if has_live_payment(session, bill.id):
+        raise BillNotOpen(f"a payment of bill {bill.id} is under way")
+    return bill
+
+
+def _check_limits(bill: Bill, *limits_minor: int | None) -> None:
+    for limit in limits_minor:
+        if limit is not None and bill.amount_minor > limit:
+            raise AmountAboveLimit(f"bill {bill.id} is above the limit of {limit} minor units")
 
 
 def _settle(session: Session, payment: Payment, now: datetime) -> None:

@@ -8,7 +8,7 @@ import click
 from sqlalchemy import select
 
 from ivr.customers import audit, bills
-from ivr.customers.models import Bill
+from ivr.customers.models import Bill, BillStatus
 from ivr.customers.money import format_amount, parse_amount
 from ivr.customers.register import require_customer
 from ivr.ops import desk
@@ -59,6 +59,7 @@ def list_(customer: str) -> None:
         found = session.scalars(
             select(Bill).where(Bill.customer_id == customer_id).order_by(Bill.created_at, Bill.id)
         ).all()
+        due = {bill.id for bill in bills.open_bills(session, customer_id)}
     rows = [
         (
             bill.id,
@@ -66,7 +67,7 @@ def list_(customer: str) -> None:
             bill.merchant,
             bill.description,
             desk.day(bill.due_at),
-            bill.status,
+            "being paid" if bill.status is BillStatus.OPEN and bill.id not in due else bill.status,
         )
         for bill in found
     ]

@@ -39,7 +39,7 @@ class Keyring:
     def load(cls, settings: Settings) -> Keyring:
         """The keys in force; a missing file in ``data_dir`` is made on first use. Raises KeysUnusable."""
         path = _path(settings)
-        if not path.exists() and "IVR_KEYS_FILE" not in os.environ:
+        if settings.keys_file is None and not path.exists():
             with _locked(path):
                 if not path.exists():
                     _write(path, {purpose: _with_new_key({"keys": {}}) for purpose in PURPOSES})
@@ -102,8 +102,7 @@ def rotate(settings: Settings, purpose: str) -> str:
 
 
 def _path(settings: Settings) -> Path:
-    given = os.environ.get("IVR_KEYS_FILE")
-    return Path(given) if given else settings.data_dir / "keys.json"
+    return settings.keys_file or settings.data_dir / "keys.json"
 
 
 def _with_new_key(purpose: dict[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,20 @@ from ivr.resources import shipped
 class Settings(BaseSettings):
     """Defaults run the service on one machine with nothing configured but the carrier's token."""
 
-    model_config = SettingsConfigDict(env_prefix="IVR_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="IVR_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
 
     data_dir: Path = Field(Path("data"), description="Database, embedded Redis and keys of a one-machine installation.")
-    database_url: str | None = Field(None, description="SQLAlchemy URL; default: a SQLite file in data_dir.")
-    redis_url: str | None = Field(None, description="redis:// URL; default: a Redis of our own in data_dir.")
+    keys_file: Path | None = Field(None, description="Keys that the operator keeps; default: keys.json in data_dir.")
+    # These two may hold passwords: no repr shows them.
+    database_url: str | None = Field(None, repr=False, description="SQLAlchemy URL; default: SQLite in data_dir.")
+    redis_url: str | None = Field(None, repr=False, description="redis:// URL; default: our own Redis in data_dir.")
 
     public_url: str | None = Field(None, description="How the carrier reaches us, e.g. https://pay.example.com.")
     trusted_proxies: int = Field(0, description="How many proxies in front may set X-Forwarded-* headers.")

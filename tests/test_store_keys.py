@@ -36,13 +36,28 @@ def test_a_keyring_shows_no_key(keyring: Keyring) -> None:
     assert keyring.active("pan")[0] not in repr(keyring)
 
 
-def test_a_keys_file_named_by_the_operator_is_never_made_up(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IVR_KEYS_FILE", str(tmp_path / "absent.json"))
+def test_a_keys_file_named_by_the_operator_is_never_made_up(settings: Settings, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.json"
     with pytest.raises(KeysUnusable, match=r"absent\.json"):
-        Keyring.load(settings)
-    assert not (tmp_path / "absent.json").exists()
+        Keyring.load(settings.model_copy(update={"keys_file": absent}))
+    assert not absent.exists()
+
+
+def test_the_keys_file_may_be_named_in_a_dot_env_file(tmp_path: Path, keyring: Keyring) -> None:
+    (tmp_path / ".env").write_text(f"IVR_KEYS_FILE={tmp_path / 'keys.json'}")
+    elsewhere = Settings(
+        data_dir=tmp_path / "data",
+        digit_model_dir=tmp_path,
+        voice_model_dir=tmp_path,
+        _env_file=tmp_path / ".env",
+    )
+    assert Keyring.load(elsewhere).active("pan") == keyring.active("pan")
+
+
+def test_settings_show_no_password(settings: Settings) -> None:
+    secrets = {"database_url": "postgresql://u:hunter2@h/d", "redis_url": "redis://:hunter2@h/0"}
+    shown = settings.model_copy(update=secrets)
+    assert "hunter2" not in repr(shown) + str(shown)
 
 
 @pytest.mark.parametrize(

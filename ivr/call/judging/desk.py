@@ -12,12 +12,13 @@ from ivr.call.flow import Call, Event
 from ivr.call.session import CallStore
 from ivr.customers import budget
 from ivr.customers.bills import open_bills
-from ivr.customers.cards import authorised_cards, pan_hash, rehash
+from ivr.customers.cards import authorised_cards, rehash
 from ivr.customers.models import Bill, Card, Customer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, load_voiceprint
 from ivr.keys import Keyring
 from ivr.speech.cards import CardHash, which_card
 from ivr.speech.expect import Heard
+from ivr.speech.pan import pan_hash
 from voiceprint import Encoder, Scorer, Utterance, Voiceprint
 
 CHALLENGES_PER_CUSTOMER = 10  # an hour

@@ -63,7 +63,7 @@ def idempotency() -> None:
     Engine.turn_over = turn_over  # type: ignore[method-assign,assignment]
     Engine._payment_key = lambda *_: secrets.token_hex(8)  # type: ignore[method-assign]
     CallStore.move = move  # type: ignore[method-assign,assignment]
-    service.has_live_payment = lambda *_: False  # type: ignore[assignment]
+    service.has_live_payment = lambda *_: False  # type: ignore[attr-defined]
 
 
 def without_the_databases_guard(database: Database) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ivr.locales import Locale
 from ivr.resources import shipped
 
 
@@ -38,7 +39,7 @@ class Settings(BaseSettings):
     sms_from: str | None = Field(None, description="Our number (E.164) that notices by text message come from.")
     smtp_url: SecretStr | None = Field(None, description="Mail server for notices: smtp://user:password@host:587.")
     smtp_from: str | None = Field(None, description="The address that mail comes from.")
-    locale: Literal["en", "zh"] = Field("en", description="Language of callers we know nothing of.")
+    locale: Locale = Field("en", description="Language of callers we know nothing of.")
 
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
     voice_model_dir: Path = Field(default_factory=lambda: shipped("models/voice"))

@@ -14,7 +14,6 @@ from ivr.customers.cards import (
     InvalidCard,
     add_card,
     authorised_cards,
-    pan_hash,
     rehash,
     revoke_card,
 )
@@ -23,6 +22,7 @@ from ivr.customers.models import Card, Customer
 from ivr.customers.register import add_customer
 from ivr.keys import Keyring, rotate
 from ivr.settings import Settings
+from ivr.speech.pan import pan_hash
 from ivr.store.db import Database
 from ivr.store.models import metadata
 

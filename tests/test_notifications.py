@@ -33,8 +33,9 @@ import ivr
 from ivr import jobs
 from ivr.customers.models import ContactKind, Notice
 from ivr.customers.notices import notify
-from ivr.customers.register import LOCALES, add_customer
+from ivr.customers.register import add_customer
 from ivr.jobs import Job
+from ivr.locales import LOCALES
 from ivr.notifications.channels import NotSent, SmtpChannel, TwilioSmsChannel, connect
 from ivr.notifications.send import MOST_ATTEMPTS, send
 from ivr.notifications.texts import compose, templates

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from datetime import date, datetime
 
 from sqlalchemy import or_, select
@@ -13,6 +12,7 @@ from ivr.customers.models import Card, new_id
 from ivr.customers.text import clean_text
 from ivr.keys import Keyring
 from ivr.speech import pan as card_number
+from ivr.speech.pan import pan_hash
 
 #: The text that a card's holder agreed to; a new text is a new version.
 AUTHORISATION_TEXT_VERSION = "card-1"
@@ -24,11 +24,6 @@ class InvalidCard(InvalidInput):
 
 class CardKnown(InvalidInput):
     """The customer has authorised this card already."""
-
-
-def pan_hash(key: bytes, customer_id: str, pan: str) -> bytes:
-    """HMAC-SHA256 (32 bytes) over customer id and number, so that cards cannot be linked across customers."""
-    return hmac.digest(key, f"{customer_id}\x00{pan}".encode(), "sha256")
 
 
 def check_number(pan: str) -> None:

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from ivr.customers.errors import CustomerUnknown, InvalidInput
 from ivr.customers.lookup import MOST_CUSTOMERS_A_CALLER_ID, customer_by_number, normalise_caller
 from ivr.customers.models import CallerId, Contact, ContactKind, Customer, new_id
+from ivr.locales import LOCALES
 from ivr.speech.pan import luhn_check_digit
 
-LOCALES = ("en", "zh")
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]+\.[^@\s.]+")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -32,10 +32,6 @@ def transaction() -> Iterator[Session]:
 def who() -> str:
     """The operator, for the audit trail."""
     return f"operator {getpass.getuser()}"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, empty: str) -> None:

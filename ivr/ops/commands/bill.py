@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 from sqlalchemy import select
 
+from ivr.clock import utc_now
 from ivr.customers import audit, bills
 from ivr.customers.models import Bill, BillStatus
 from ivr.customers.money import format_amount, parse_amount
@@ -32,7 +33,7 @@ def add(
     customer: str, amount: str, currency: str, merchant: str, description: str, due: datetime | None
 ) -> None:
     """Add an open bill and print its id."""
-    now = desk.utc_now()
+    now = utc_now()
     amount_minor = parse_amount(amount, currency)
     with desk.transaction() as session:
         customer_id = require_customer(session, customer).id
@@ -78,7 +79,7 @@ def list_(customer: str) -> None:
 @click.argument("bill_id", metavar="BILL")
 def cancel(bill_id: str) -> None:
     """Withdraw an open bill."""
-    now = desk.utc_now()
+    now = utc_now()
     with desk.transaction() as session:
         bill = bills.cancel_bill(session, bill_id)
         audit.record(session, desk.who(), "bill.cancelled", bill.customer_id, now, bill=bill.id)

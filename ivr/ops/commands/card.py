@@ -9,6 +9,7 @@ from datetime import date
 import click
 from sqlalchemy import select
 
+from ivr.clock import utc_now
 from ivr.customers import audit, cards
 from ivr.customers.models import Card
 from ivr.customers.money import parse_amount
@@ -52,7 +53,7 @@ def add(
     from_stdin: bool,
 ) -> None:
     """Add an authorised card. Its number comes once, through a prompt that does not echo or --stdin."""
-    now = desk.utc_now()
+    now = utc_now()
     exp_month, exp_year = _parse_expiry(expiry, now.date())
     limit_minor = parse_amount(limit, limit_currency) if limit else None
     keyring, bank = Keyring.load(settings()), connect(settings())
@@ -88,7 +89,7 @@ def add(
 @click.argument("customer")
 def list_(customer: str) -> None:
     """A customer's cards with their authorisations."""
-    today = desk.utc_now().date()
+    today = utc_now().date()
     with desk.transaction() as session:
         customer_id = require_customer(session, customer).id
         found = session.scalars(
@@ -113,7 +114,7 @@ def list_(customer: str) -> None:
 @click.argument("card_id", metavar="CARD")
 def revoke(card_id: str) -> None:
     """Take back the authorisation of a card, for good."""
-    now = desk.utc_now()
+    now = utc_now()
     with desk.transaction() as session:
         card = cards.revoke_card(session, card_id, now)
         audit.record(session, desk.who(), "card.revoked", card.customer_id, now, card=card.id)

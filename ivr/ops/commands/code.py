@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ivr.clock import utc_now
 from ivr.customers import audit
 from ivr.customers.enrolment import VALID_FOR, issue_code
 from ivr.customers.register import require_customer
@@ -19,7 +20,7 @@ def command(customer: str) -> None:
 
     It is printed once, works once, and takes the place of an earlier one.
     """
-    now = desk.utc_now()
+    now = utc_now()
     keyring = Keyring.load(settings())
     with desk.transaction() as session:
         customer_id = require_customer(session, customer).id

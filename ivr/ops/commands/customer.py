@@ -9,14 +9,16 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr.clock import utc_now
 from ivr.customers import audit, budget
 from ivr.customers.bills import open_bills
 from ivr.customers.cards import authorised_cards
 from ivr.customers.models import Customer, FailureBudget
 from ivr.customers.money import format_amount
 from ivr.customers.pins import has_pin
-from ivr.customers.register import LOCALES, add_customer, require_customer
+from ivr.customers.register import add_customer, require_customer
 from ivr.customers.voiceprints import has_voiceprint, is_provisional
+from ivr.locales import LOCALES
 from ivr.ops import desk
 
 
@@ -35,7 +37,7 @@ def add(
     phones: tuple[str, ...], locale: str, test: bool, emails: tuple[str, ...], sms: tuple[str, ...]
 ) -> None:
     """Add a customer and print the customer number."""
-    now = desk.utc_now()
+    now = utc_now()
     with desk.transaction() as session:
         customer = add_customer(
             session, phones=phones, locale=locale, test=test, sms=sms, emails=emails, now=now
@@ -60,7 +62,7 @@ def list_() -> None:
 def show(number: str) -> None:
     """What is on file for a customer."""
     with desk.transaction() as session:
-        rows = list(_on_file(session, require_customer(session, number), desk.utc_now()))
+        rows = list(_on_file(session, require_customer(session, number), utc_now()))
     desk.print_table(("", f"customer {number}"), rows, empty="")
 
 
@@ -68,7 +70,7 @@ def show(number: str) -> None:
 @click.argument("number")
 def reset(number: str) -> None:
     """Set the failure budget to zero: a customer who was locked out may call again at once."""
-    now = desk.utc_now()
+    now = utc_now()
     with desk.transaction() as session:
         customer = require_customer(session, number)
         budget.reset(session, customer.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ivr.clock import utc_now
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.notices import notify
@@ -26,7 +27,7 @@ from voiceprint import Encoder, ModelError, PoorQuality, Scorer, Voiceprint, enr
 )
 def command(customer: str, files: tuple[str, ...], consent: str, text_version: str) -> None:
     """Enrol a customer's voice from three recordings or more (WAV or FLAC, any rate) of one person."""
-    now = desk.utc_now()
+    now = utc_now()
     consent = clean_text(consent, "the consent", least=3, most=150)
     keyring = Keyring.load(settings())
     with desk.transaction() as session:

@@ -21,7 +21,7 @@ COMMANDS = {
     "call": "Play recorded callers into a running service, as the carrier would.",
     "transcribe": "Print the digits heard in recordings.",
     "demo": "Play the scenes of the demo.",
-    "stop": "End the embedded Redis; its data is kept.",
+    "stop": "End the embedded Redis, and with it the calls in progress.",
 }
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import click
 
@@ -13,6 +14,8 @@ from ivr.settings import settings
 
 APP = "ivr.app:create_app()"
 THREADS = 64  # each call holds one while it speaks
+GRACEFUL_S = 30  # for calls and jobs in hand when the service is stopped
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # before a worker that ended is started again
 
 
 @click.command()
@@ -32,22 +35,59 @@ def command(host: str, port: int, workers: int) -> None:
         f"--workers={workers}",
         f"--bind={host}:{port}",
         "--timeout=120",
-        "--graceful-timeout=30",
+        f"--graceful-timeout={GRACEFUL_S}",
         APP,
     ]
+    stopping: list[int] = []
+    for signum in (signal.SIGTERM, signal.SIGINT):  # before there is a process that could be left behind
+        signal.signal(signum, lambda number, _: stopping.append(number))
     web = subprocess.Popen([sys.executable, "-m", "gunicorn", *arguments])
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: web.terminate())
-    worker = _start_worker()
-    while web.poll() is None:
-        if worker.poll() is not None:
-            click.echo(f"the worker ended with {worker.returncode}; starting another", err=True)
-            worker = _start_worker()
+    worker = Kept([sys.executable, "-m", "ivr.ops.cli", "worker"])
+    while not stopping and web.poll() is None:
+        worker.tend()
         time.sleep(0.5)
-    worker.terminate()
-    worker.wait()
+    end(web, GRACEFUL_S + 10)
+    end(worker.process, GRACEFUL_S)
     sys.exit(web.returncode if web.returncode >= 0 else 128 - web.returncode)
 
 
-def _start_worker() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "ivr.ops.cli", "worker"])
+class Kept:
+    """A process that is started again whenever it ends; ever later while it ends soon after its start."""
+
+    _start_at: float | None  # when to start the next one, once this one has ended
+
+    def __init__(self, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._command, self._clock = command, clock
+        self._wait_s = FIRST_WAIT_S
+        self._start()
+
+    def tend(self) -> None:
+        """Look after the process; to be called about twice a second."""
+        if self.process.poll() is None:
+            return
+        now = self._clock()
+        if self._start_at is None:
+            if now - self._started_at > LONGEST_WAIT_S:
+                self._wait_s = FIRST_WAIT_S
+            click.echo(
+                f"the worker ended with {self.process.returncode}; another in {self._wait_s:g} s", err=True
+            )
+            self._start_at = now + self._wait_s
+            self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        elif now >= self._start_at:
+            self._start()
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(self._command)
+        self._started_at = self._clock()
+        self._start_at = None
+
+
+def end(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Ask the process to end, and kill it if it does not in time."""
+    process.terminate()
+    try:
+        process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -31,6 +31,7 @@ from scipy.stats import beta
 from ivr.ops.demo import cast
 from ivr.ops.demo.stage import Stage, stage
 from ivr.ops.simcarrier.audio import Voices
+from ivr.ops.simcarrier.checks import decisions
 from ivr.ops.simcarrier.record import CallRecord, Requested
 from ivr.ops.simcarrier.run import run_call
 from ivr.ops.simcarrier.scenario import parse
@@ -125,6 +126,7 @@ def play(running: Stage, audio: Path, trial: Trial, speed: float) -> tuple[Trial
         speed=speed,
         audio=audio,
     )
+    record.decisions.update(decisions(running.database, record.call_sid))
     with running.database.transaction() as session:
         paid = session.get_one(type(bill), bill.id).status.value == "paid"
     return trial, record, paid or "pay.wait" in record.heard
@@ -146,6 +148,10 @@ def report(results: list[tuple[Trial, CallRecord, bool]]) -> int:
         print(f"\n{kind}: calls that paid")
         for speaker, paid in sorted(by_speaker.items()):
             print(f"  {speaker:16s} {sum(paid):3d} of {len(paid)}")
+    print("\ngenuine calls that did not pay, and what each of their turns came to")
+    for trial, record, paid in results:
+        if trial.kind in ("genuine", "live") and not paid:
+            print(f"  {trial.speaker:16s} {' | '.join(record.decisions.values())}")
     genuine = [p for paid in counts["genuine"].values() for p in paid]
     first = sum("card.retry" not in r.heard and p for t, r, p in results if t.kind == "genuine")
     wrong = [p for kind in ("other_card", "other_voice") for paid in counts[kind].values() for p in paid]

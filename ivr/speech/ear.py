@@ -115,7 +115,7 @@ class Ear:
         if is_complete(best):
             return Whole.SO_FAR if may_go_on(best) else Whole.EXACTLY
         # Where an issuer has several usual lengths, only a longer silence tells the end from a pause.
-        near = any(_usual(pan) and abs(len(pan) - len(best)) <= 1 for pan in candidates(ranked))
+        near = any(_usual(pan) and abs(len(pan) - len(best)) <= 2 for pan in candidates(ranked))
         return Whole.NEARLY if near else None
 
     def _whole_count(self, count: int) -> Whole | None:

@@ -75,7 +75,7 @@ def test_a_number_heard_clearly_gives_one_candidate_away() -> None:
     [
         ("49" + VISA[2:], "five heard as nine"),
         (VISA.replace("62", "82", 1), "six heard as eight"),
-        ("0" + VISA[1:], "the first digit: four heard as oh"),
+        ("0" + VISA[1:], "the first digit: four heard as zero"),
     ],
 )
 def test_a_digit_confused_with_one_that_sounds_alike_is_repaired(misheard: str, how: str) -> None:

@@ -21,6 +21,7 @@ from voiceprint import (
     seal,
 )
 from voiceprint.audio import activity, resample, to_float
+from voiceprint.metrics import TrialScores, all_pairs, error_rates
 from voiceprint.scoring import Calibration, QualityLimits
 from voiceprint.sealing import key_id_of
 from voiceprint.utterance import unit
@@ -36,9 +37,7 @@ SCORER = Scorer(
 )
 
 
-def utterance(
-    direction: list[float], seconds: float = 3.0, snr_db: float = 25.0, **other: object
-) -> Utterance:
+def utterance(direction: list[float], seconds: float = 3.0, snr_db: float = 25.0, **other: object) -> Utterance:
     fields = {"model_id": "m-1", "clipped": 0.0} | other
     return Utterance(unit(np.array(direction)), net_speech_s=seconds, snr_db=snr_db, **fields)  # type: ignore[arg-type]
 
@@ -132,9 +131,7 @@ def test_owner_matches_and_another_does_not() -> None:
 
 @pytest.mark.parametrize("direction", [[1, 0], [0, 1]])
 @pytest.mark.parametrize("quality", [{"seconds": 1.0}, {"snr_db": 2.0}, {"clipped": 0.2}])
-def test_poor_quality_is_inconclusive_whatever_the_score(
-    direction: list[float], quality: dict[str, float]
-) -> None:
+def test_poor_quality_is_inconclusive_whatever_the_score(direction: list[float], quality: dict[str, float]) -> None:
     person = enrol([utterance([1, 0])] * 3)
     assert SCORER.score(person, [utterance(direction, **quality)]).outcome is Outcome.INCONCLUSIVE
     assert SCORER.score(person, []).outcome is Outcome.INCONCLUSIVE
@@ -186,3 +183,27 @@ def test_sealed_bytes_open_with_their_key_and_context_only() -> None:
             open_sealed(keys, data, context)
     with pytest.raises(SealError, match="32 bytes"):
         seal(b"short", "k", b"", b"")
+
+
+def trials(genuine: list[float], impostor: list[float]) -> TrialScores:
+    scores = np.array(genuine + impostor)
+    same = np.arange(len(scores)) < len(genuine)
+    return TrialScores(scores, same, np.arange(len(scores)) % 5, np.arange(len(scores)) % 5)
+
+
+def test_error_rates_of_separable_scores_are_zero() -> None:
+    eer, fnmr = error_rates(trials([2.0, 3.0] * 10, [0.0, 1.0] * 50))
+    assert (eer.value, eer.high, fnmr.value) == (0.0, 0.0, 0.0)
+
+
+def test_error_rates_count_what_lies_on_the_wrong_side() -> None:
+    eer, fnmr = error_rates(trials([0.5] + [2.0] * 9, [1.0] * 10 + [0.0] * 90))
+    assert eer.value == pytest.approx(0.1)  # at a threshold of 1
+    assert fnmr.value == pytest.approx(0.1)
+    assert fnmr.low <= fnmr.value <= fnmr.high
+
+
+def test_all_pairs_knows_which_pairs_are_genuine() -> None:
+    pairs = all_pairs(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), enrolled=[0, 1], tested=[0, 1, 0])
+    assert (pairs.genuine, pairs.impostor) == (3, 3)
+    assert sorted(pairs.score[pairs.same]) == [0.7, 0.8, 0.9]

@@ -12,7 +12,7 @@ import structlog
 from ivr.speech.audio import SAMPLE_RATE, Pcm
 from ivr.speech.cards import candidates
 from ivr.speech.expect import Expect, Kind
-from ivr.speech.numbers import Hypothesis, hypotheses, plainest
+from ivr.speech.numbers import NUMBER_WORDS, Hypothesis, hypotheses, plainest
 from ivr.speech.pan import is_complete, issuer, may_go_on
 from ivr.speech.recogniser import MAX_ALTERNATIVES, UNKNOWN, DigitModel, Grammar, Recogniser, Spoken
 
@@ -78,7 +78,9 @@ class Ear:
             self.unchanged_ms = 0
 
     def anything(self) -> bool:
-        """Whether any word was heard that the turn is about."""
+        """Whether a word was heard that answers, be it in part: noise has its "no" and "again" in it."""
+        if self._expect.kind in (Kind.CARD, Kind.DIGITS):
+            return any(word in NUMBER_WORDS for word in self._words)
         return any(word != UNKNOWN for word in self._words)
 
     def whole(self) -> Whole | None:
@@ -119,6 +121,8 @@ class Ear:
         return Whole.NEARLY if near else None
 
     def _whole_count(self, count: int) -> Whole | None:
+        if len(plainest(self._words)) < count - 1:
+            return None  # as with cards: closing the segment at every pause would cost the words around it
         ranked = self.hypotheses()
         best = len(ranked[0].digits) if ranked else 0
         if best == count:

@@ -32,6 +32,8 @@ HUNDRED = "hundred"
 CORRECTION = "no"
 RESTART = ("start", "again")
 
+#: Words that bring digits by themselves.
+NUMBER_WORDS = frozenset((*DIGITS, *TEENS, *TENS))
 #: Every word the parser understands; anything else is passed over, as noise between digits.
 WORDS = (*DIGITS, *TIMES, *TEENS, *TENS, HUNDRED, CORRECTION, *RESTART)
 

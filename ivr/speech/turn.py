@@ -28,7 +28,7 @@ LONGEST_START_MS = 9000  # of speech without a word we know
 LONGEST_TURN_MS = 60_000
 
 #: In noise that never goes quiet, no new word for this much longer than a pause stands for the pause.
-NOISY_COMPLETE_MS = 250
+NOISY_COMPLETE_MS = 800
 NOISY_MIDDLE_MS = 5000
 
 _MAX_FRAME_BYTES = 8000  # a second; the carrier sends 160

@@ -251,6 +251,26 @@ def false_digits_a_minute(spoken: Sequence[Spoken], listen: Callable[[np.ndarray
     return sum(len(listen(s.samples)) for s in spoken) / minutes
 
 
+def yes_or_no(speech: Path, folder: Path) -> dict[str, float]:
+    """Held-out yes and no among the commands: heard rightly, as the opposite; other words heard as them."""
+    model = vosk.Model(str(folder))
+    grammar = json.dumps(["yes", "no", "cancel", "agent", "repeat", "start", "again", "[unk]"])
+    heard: dict[str, list[str]] = defaultdict(list)
+    for clips in _held_out(speech, "speech_commands_voices").values():
+        for word, clip in clips:
+            text = hear(model, mu_law(np.pad(0.5 * clip.samples, 2400)), grammar)
+            heard[word if word in ("yes", "no") else "other"].append(text)
+    answers = [(word, text) for word in ("yes", "no") for text in heard[word]]
+    opposite = {"yes": "no", "no": "yes"}
+    return {
+        "answers": len(answers),
+        "right": sum(w == t for w, t in answers) / len(answers),
+        "opposite": sum(opposite[w] == t for w, t in answers) / len(answers),
+        "others": len(heard["other"]),
+        "others_taken_for_an_answer": sum(t in opposite for t in heard["other"]) / len(heard["other"]),
+    }
+
+
 def verdict(name: str, value: float, target: float, count: int) -> str:
     return f"{'PASS' if value <= target else 'MISS'} {name} {value:.4f} {target} {count}"
 
@@ -270,9 +290,12 @@ def main() -> None:
             print(f"{name + ', ' + condition:44s} {figures}", flush=True)
     other = other_speech(args.speech)
     false_digits = false_digits_a_minute(other, listen)
+    answers = yes_or_no(args.speech, args.model)
+    print(f"yes or no: {answers}")
     summary = {
         "model": json.loads((args.model / "manifest.json").read_text())["id"],
         "false_digits_per_minute": false_digits,
+        "yes_or_no": answers,
         "tests": {name: {c: asdict(f) for c, f in of.items()} for name, of in results.items()},
     }
     RESULTS.parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import kaldi_native_fbank as knf
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 import vosk
 
-from recipes.digits import features, graphs, kaldi, lexicon, lfmmi
+from recipes.digits import clips, features, graphs, kaldi, lexicon, lfmmi
 from recipes.digits.network import Network
+from recipes.heldout import DEFAULT_PERCENT, bucket
 
 torch.set_num_threads(1)
 vosk.SetLogLevel(-1)
@@ -114,3 +117,35 @@ def test_gradient_of_the_log_sum_is_exact() -> None:
 def test_a_number_may_be_said_with_double_and_oh() -> None:
     words = {w for _, _, w in graphs.number_arcs("0077788")}
     assert words == {"zero", "oh", "seven", "eight", "double", "triple"}
+
+
+FOLDERS = (
+    *("speech_commands_digits", "speech_commands_voices", "speech_commands_words", "digit_strings_mx"),
+    *("phone_numbers", "librispeech_resemblyzer", "librispeech_deepspeaker", "noise_rir"),
+)
+
+
+def test_no_recording_of_a_held_out_speaker_is_read(tmp_path: Path, samples: np.ndarray) -> None:
+    speakers = [f"sc_{i:08x}" for i in range(300)]
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "manifest.tsv").write_text("path\tspeaker\ttext\tnotes\n")
+    with (tmp_path / "speech_commands_digits/manifest.tsv").open("a") as manifest:
+        manifest.writelines(f"{s}.flac\t{s}\ttwo\t\n" for s in speakers)
+    burst = np.pad(samples[1000:4000], 2000)
+    for speaker in speakers:
+        sf.write(tmp_path / "speech_commands_digits" / f"{speaker}.flac", burst, 8000)
+    training, development = (set(clips.load(tmp_path, development=d).digits) for d in (False, True))
+    held_out = {s for s in speakers if bucket(s) < DEFAULT_PERCENT}
+    assert held_out
+    assert training | development | held_out == set(speakers)
+    assert not training & development
+    assert not (training | development) & held_out
+
+
+def test_the_shipped_files_are_those_of_the_manifest() -> None:
+    folder = Path(__file__).parents[1] / "models/digits"
+    digests = json.loads((folder / "manifest.json").read_text())["sha256"]
+    assert "am/final.mdl" in digests
+    for name, digest in digests.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest

@@ -86,6 +86,22 @@ def test_what_was_asked_for_decides_when_digits_are_enough(model: DigitModel) ->
     assert too_few.end is EndReason.QUIET
 
 
+def test_digits_said_slowly_are_not_cut(model: DigitModel) -> None:
+    pauses = [np.zeros(8 * ms, np.int16) for ms in (1500, 1300, 1900)]
+    names = ("one", "two", "three")
+    slow = [part for pause, name in zip(pauses, names, strict=True) for part in (pause, recording(f"alice/{name}.wav"))]
+    heard, _ = listen(model, Expect.digits(3), np.concatenate(slow))
+    assert heard.end is EndReason.COMPLETE
+    assert heard.hypotheses[0].digits == "123"
+
+
+@pytest.mark.parametrize("before_s", [0.2, 0.9, 1.4, 3.0])
+def test_an_answer_may_come_late(model: DigitModel, before_s: float) -> None:
+    waited = np.concatenate([np.zeros(int(8000 * before_s), np.int16), recording("alice/yes.wav")])
+    heard, _ = listen(model, Expect.yes_no(), waited)
+    assert (heard.end, heard.answer) == (EndReason.COMPLETE, "yes")
+
+
 @pytest.mark.parametrize(
     ("name", "expect", "answer"),
     [

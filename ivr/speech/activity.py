@@ -14,6 +14,9 @@ QUIETEST_SPEECH_DBFS = -52.0
 #: What decays below the loudest recent speech by this much is its echo or breath, not the next digit.
 BELOW_SPEECH_DB = 30.0
 
+#: Shorter silences lie within words ("eight", "six").
+PAUSE_MS = 200
+
 _BACKGROUND_WINDOW = 150  # frames: 3 s, longer than any digit, shorter than a turn
 _BACKGROUND_PERCENTILE = 10
 _ASSUMED_BACKGROUND_DBFS = -60.0  # until something was heard
@@ -30,6 +33,7 @@ class Activity:
         self._loud_run = 0
         self.quiet_ms = 0  # since the last frame of speech, or since the beginning
         self.longest_pause_ms = 0  # between two stretches of speech
+        self.stretch_ms = 0  # since the last pause that was one
         self.speech_ms = 0
 
     def add(self, frame: Pcm) -> None:
@@ -47,6 +51,7 @@ class Activity:
             self._loudest = max(level, self._loudest)
         else:
             self.quiet_ms += FRAME_MS
+        self.stretch_ms = 0 if self.quiet_ms >= PAUSE_MS else self.stretch_ms + FRAME_MS
         self._loudest -= _LOUDEST_DECAY_DB
 
 

@@ -28,7 +28,7 @@ LONGEST_START_MS = 9000  # of speech without a word we know
 LONGEST_TURN_MS = 60_000
 
 #: In noise that never goes quiet, no new word for this much longer than a pause stands for the pause.
-NOISY_COMPLETE_MS = 800
+NOISY_COMPLETE_MS = 500
 NOISY_MIDDLE_MS = 5000
 
 _MAX_FRAME_BYTES = 8000  # a second; the carrier sends 160
@@ -96,7 +96,8 @@ class Listening:
         return self._spoken_end(self._ear)
 
     def _spoken_end(self, ear: Ear) -> EndReason | None:
-        quiet_ms = max(self._activity.quiet_ms, ear.unchanged_ms - NOISY_COMPLETE_MS)
+        noisy_ms = min(self._activity.stretch_ms, ear.unchanged_ms)
+        quiet_ms = max(self._activity.quiet_ms, noisy_ms - NOISY_COMPLETE_MS)
         if quiet_ms < COMPLETE_QUIET_MS:
             return None
         whole = ear.whole()
@@ -105,7 +106,7 @@ class Listening:
         if not ear.anything():
             waited_ms = START_QUIET_MS if self._activity.quiet_ms else LONGEST_START_MS
             return EndReason.NOTHING if self._now_ms >= waited_ms else None
-        over = max(self._activity.quiet_ms, ear.unchanged_ms - NOISY_MIDDLE_MS) >= MIDDLE_QUIET_MS
+        over = max(self._activity.quiet_ms, noisy_ms - NOISY_MIDDLE_MS) >= MIDDLE_QUIET_MS
         return EndReason.QUIET if over else None
 
     def _quiet_needed_ms(self, whole: Whole) -> int:

@@ -1,6 +1,6 @@
 """Whole calls with real human voices, into a running service: who pays, who is refused, how fast a turn ends.
 
-``python -m bench.calls --speech DIR [--calls 20] [--speed 8]``
+``python -m bench.calls --speech DIR [--calls 20] [--speed 16]``
 
 The six speakers of the Free Spoken Digit Dataset are in no training (``recipes/heldout.py``). Each is enrolled on
 three random digit strings joined from clips of theirs; 16-digit card numbers and challenges are joined from other
@@ -43,7 +43,7 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 ENROLMENT_TAKES = range(10)  # the other forty are for the calls
 ENROLMENT_DIGITS = 8
 LIVE_CALLS = 2  # a speaker, at the pace of life: for the latency
-AT_ONCE = 2  # calls
+AT_ONCE = 3  # calls
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, required=True, help="folder of the recordings")
     parser.add_argument("--calls", type=int, default=20, help="a speaker and kind")
     parser.add_argument("--live", type=int, default=LIVE_CALLS, help="a speaker, at the pace of life")
-    parser.add_argument("--speed", type=float, default=8.0, help="of the calls that are not timed")
+    parser.add_argument("--speed", type=float, default=16.0, help="of the calls that are not timed")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ivr-bench-") as temporary:
         audio = Path(temporary)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from ivr.call.engine import Engine
 from ivr.call.judging import Judge
-from ivr.call.prompts import LOCALES, spoken_amount
+from ivr.call.prompts import spoken_amount
 from ivr.call.session import CallStore
+from ivr.clock import utc_now
 from ivr.keys import Keyring
+from ivr.locales import LOCALES
 from ivr.settings import Settings
 from ivr.speech.recogniser import DigitModel
 from ivr.store import redis
 from ivr.store.db import Database
 from ivr.store.migrations import upgrade
 from voiceprint import Encoder, Scorer
-
-
-def utc_now() -> datetime:
-    """The clock of the edges; the core is given times."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

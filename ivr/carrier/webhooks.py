@@ -12,6 +12,7 @@ from ivr.call.session import Answer
 from ivr.carrier import twiml
 from ivr.carrier.signature import is_from_carrier, public_url
 from ivr.customers.lookup import normalise_caller
+from ivr.locales import LOCALES
 from ivr.services import Services
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ def answer() -> Response:
         request.form["CallSid"],
         normalise_caller(request.form.get("From")),
         request.form.get("StirVerstat"),
-        locale if locale in ("en", "zh") else services().settings.locale,
+        locale if locale in LOCALES else services().settings.locale,
     )
     return _xml(first)
 

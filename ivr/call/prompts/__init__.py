@@ -16,7 +16,8 @@ from pathlib import Path
 
 from babel.numbers import format_decimal, get_currency_name, get_currency_precision
 
-LOCALES = ("en", "zh")
+from ivr.locales import LOCALES
+
 _HERE = Path(__file__).parent
 
 

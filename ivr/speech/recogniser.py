@@ -27,15 +27,21 @@ vosk.SetLogLevel(-1)
 PROOF_DIGITS = 8  # in proof.wav
 
 
-#: How often digits are listed in the grammar of card numbers: Vosk makes a language model of the list, and
-#: nearly everybody says nearly every number digit by digit. Listed once, the teens and tens take from them.
-DIGIT_WEIGHT = 2
+#: How often a word is listed in the grammar of card numbers, of whose list Vosk makes a language model: nearly
+#: everybody says nearly every number digit by digit, and listed once, the teens and tens take from the digits.
+#: Measured on people the model had not heard: 5.5 % digit errors at 1, 4.0 % at 3, 3.8 % at 8 and beyond.
+DIGIT_WEIGHT, TIMES_WEIGHT = 8, 4
 
 
 class Grammar(Enum):
     """The words a turn may consist of. What is said beside them is heard as ``[unk]``, not as a digit."""
 
-    CARD = (*numbers.WORDS, *tuple(numbers.DIGITS) * (DIGIT_WEIGHT - 1), UNKNOWN)
+    CARD = (
+        *numbers.WORDS,
+        *tuple(numbers.DIGITS) * (DIGIT_WEIGHT - 1),
+        *tuple(numbers.TIMES) * (TIMES_WEIGHT - 1),
+        UNKNOWN,
+    )
     DIGITS = (*numbers.DIGITS, UNKNOWN)
     YES_NO = ("yes", "no", UNKNOWN)
     CHOICE = ("one", "two", "three", UNKNOWN)

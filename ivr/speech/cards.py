@@ -20,8 +20,8 @@ from ivr.speech.numbers import Hypothesis
 from ivr.speech.pan import LONGEST, SHORTEST, is_complete, luhn_sum, pan_hash
 
 LIMIT = 8
-#: Nats below the best candidate. On strings of people the model has not heard, wider margins found no more
-#: cards within the limit, and gave away three candidates more an attempt.
+#: Nats below the best candidate. Of 300 noisy 16-digit strings of people the model had not heard, 75 % have
+#: their number first, 82 % within this margin (three candidates on average), 83 % among the best eight.
 MARGIN_NATS = 3.0
 
 #: Nats by which a repaired string is less likely than the hypothesis it repairs. The order is measured, the

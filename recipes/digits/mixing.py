@@ -26,13 +26,18 @@ class Example:
     places: list[tuple[str, int, int]] | None
 
 
+#: Cut into the word, cut around it, or with all that the recording holds: what is heard between words is
+#: seldom silence.
+_MARGINS = (((-200, -280), (120, 160)), ((0, 0), (480, 720)), ((0, 0), (4000, 4000)))
+
+
 @dataclass
 class _Manner:
     """How one person speaks one string: the same throughout, with some variation a word."""
 
     pitch: float
     tempo: float
-    tight: bool
+    margins: tuple[tuple[int, int], tuple[int, int]]  # fewest and most samples kept before and after a word
     gap: tuple[float, float]  # of the pause after a word, seconds; negative overlaps
     group: int  # a longer pause after so many words; 0: none
 
@@ -44,9 +49,8 @@ def _manner(rng: np.random.Generator) -> _Manner:
     tempo = (rng.uniform(1.0, 1.7), rng.uniform(0.85, 1.5), rng.uniform(0.7, 1.3))[style]
     if rng.random() < 0.35:
         tempo = 1.0
-    return _Manner(
-        rng.uniform(0.84, 1.2), tempo, bool(rng.random() < 0.6), gap, int(rng.choice([0, 0, 3, 4, 4, 5]))
-    )
+    margins = _MARGINS[rng.choice(3, p=(0.55, 0.3, 0.15))]
+    return _Manner(rng.uniform(0.78, 1.26), tempo, margins, gap, int(rng.choice([0, 0, 3, 4, 4, 5])))
 
 
 class Mixer:
@@ -114,30 +118,39 @@ class Mixer:
         at = int(rng.choice([rng.uniform(0, 0.02), rng.uniform(0, 0.3), rng.uniform(0, 1.2)]) * SAMPLE_RATE)
         limit = _WINDOW - int(rng.choice([0, 0.3, 2.0]) * SAMPLE_RATE)
         while True:
+            around = (0, 0)  # samples before and after the word
             if others and rng.random() < 0.25:
-                word, piece = self._other()
+                word, cut = self._other()
             else:
                 word, clip = self._word(cast, words[-1] if words else "", repeats)
-                margins = ((-200, -280), (120, 160)) if manner.tight else ((0, 0), (480, 720))
-                piece = clip.cut(*rng.integers(*margins))
-            piece = augment.resample(piece, manner.pitch * rng.uniform(0.97, 1.03))
-            piece = augment.change_tempo(piece, manner.tempo * rng.uniform(0.92, 1.08)) * rng.uniform(
-                0.5, 1.0
-            )
+                before, after = rng.integers(*manner.margins)
+                cut = clip.cut(before, after)
+                around = (min(max(0, before), clip.start), min(max(0, after), len(clip.samples) - clip.end))
+            piece = self._said(cut, manner)
             if at + len(piece) > limit:
                 break
-            if not manner.tight or rng.random() < 0.6:  # else cut off abruptly, as by a voice detector
-                ramp = np.linspace(0, 1, 24, dtype=np.float32)
-                piece[:24] *= ramp
-                piece[-24:] *= ramp[::-1]
             out[at : at + len(piece)] += piece
             words += word.split()
-            places.append((word, at, at + len(piece)))
+            stretch = len(piece) / len(cut)
+            end = at + len(piece) - int(around[1] * stretch)
+            places.append((word, at + int(around[0] * stretch), end))
             pause = rng.uniform(*manner.gap)
             if manner.group and len(words) % manner.group == 0:
                 pause += rng.uniform(0.05, 0.8)
             at = max(0, at + len(piece) + int(pause * SAMPLE_RATE))
         return out, words, places
+
+    def _said(self, samples: np.ndarray, manner: _Manner) -> np.ndarray:
+        """A word in the voice and at the tempo of its string; its edges faded or, when cut tightly, abrupt."""
+        rng = self._rng
+        samples = augment.resample(samples, manner.pitch * rng.uniform(0.97, 1.03))
+        samples = augment.change_tempo(samples, manner.tempo * rng.uniform(0.92, 1.08))
+        samples = samples * np.float32(rng.uniform(0.5, 1.0))
+        if manner.margins != _MARGINS[0] or rng.random() < 0.6:
+            ramp = np.linspace(0, 1, 24, dtype=np.float32)
+            samples[:24] *= ramp
+            samples[-24:] *= ramp[::-1]
+        return samples
 
     def _into_window(self, samples: np.ndarray, fastest: float) -> np.ndarray:
         """Another voice and tempo, somewhere in the window; fast enough to fit."""
@@ -181,7 +194,7 @@ class Mixer:
             speech = augment.reverberate(speech, rng)
         loudness = np.sqrt((speech**2).sum() / max(1, np.count_nonzero(np.abs(speech) > 1e-3)))
         if rng.random() < 0.8:
-            snr_db = rng.uniform(5, 35)
+            snr_db = rng.uniform(5, 35) if rng.random() < 0.7 else rng.uniform(35, 65)
             level = loudness * 10 ** (-snr_db / 20) if loudness > 0 else 10 ** (-rng.uniform(1, 3))
             speech = speech + self._noise.cut(_WINDOW) * np.float32(level)
         if rng.random() < 0.5:

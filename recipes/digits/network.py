@@ -58,7 +58,7 @@ class Network(nn.Module):
         width: int = 320,
         bottleneck: int = 128,
         dilations: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2),
-        dropout: float = 0.05,
+        dropout: float = 0.08,
     ) -> None:
         super().__init__()
         self.dilations = dilations  # in steps of 30 ms

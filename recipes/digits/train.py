@@ -36,7 +36,7 @@ def features_of(batch: list[Sample]) -> torch.Tensor:
     count, _, bins = log_mels.shape
     position = (torch.arange(bins) + 0.5) / bins * math.pi
     waves = torch.stack([torch.cos(k * position) for k in range(1, 6)])
-    channel = torch.randn(count, len(waves)) * 0.35 @ waves + torch.rand(count, 1) * 3 - 1.5
+    channel = torch.randn(count, len(waves)) * 0.5 @ waves + torch.rand(count, 1) * 3 - 1.5
     log_mels += channel[:, None]
     for example in log_mels:
         for _ in range(int(torch.randint(0, 3, ()))):

@@ -14,15 +14,11 @@ from recipes.voiceprint.train import Architecture, Schedule, Trainer, train
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.voiceprint", description=__doc__)
-    parser.add_argument(
-        "--speech", type=Path, required=True, help="folder of the recordings, one corpus a folder"
-    )
+    parser.add_argument("--speech", type=Path, required=True, help="folder of the recordings, one corpus a folder")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--minutes", type=float, default=90, help="time of the training itself")
     parser.add_argument("--checkpoint", type=Path, default=Path("work/voiceprint.pt"))
-    parser.add_argument(
-        "--export-only", action="store_true", help="export the checkpoint as it is, without training"
-    )
+    parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is, without training")
     args = parser.parse_args()
 
     arch = Architecture()

@@ -92,11 +92,7 @@ def response(channels: Channels, rng: np.random.Generator, size: int) -> NDArray
     gain = 10 ** (np.interp(np.log(hz), np.log(knots), gain_db) / 20)
     if rng.random() < channels.band_pass:
         low, high = rng.uniform(*channels.low_hz), rng.uniform(*channels.high_hz)
-        gain = (
-            gain
-            / np.sqrt(1 + (low / hz) ** rng.integers(4, 12))
-            / np.sqrt(1 + (hz / high) ** rng.integers(12, 50))
-        )
+        gain = gain / np.sqrt(1 + (low / hz) ** rng.integers(4, 12)) / np.sqrt(1 + (hz / high) ** rng.integers(12, 50))
     if channels.reverb and rng.random() < channels.reverb:
         return gain * np.fft.rfft(room(rng), size)
     return gain.astype(np.complex128)

@@ -61,9 +61,7 @@ def read_trimmed(path: Path) -> Clip:
     return pcm[speech[0] : speech[-1] + 1] if len(speech) else pcm[:0]
 
 
-def load_speakers(
-    speech_dir: Path, corpora: tuple[str, ...] = CORPORA
-) -> tuple[list[Speaker], list[Speaker]]:
+def load_speakers(speech_dir: Path, corpora: tuple[str, ...] = CORPORA) -> tuple[list[Speaker], list[Speaker]]:
     """All training speakers as (for gradients, development), each sorted by id."""
     speakers: dict[str, Speaker] = {}
     for corpus in corpora:
@@ -82,9 +80,7 @@ def load_speakers(
 def load_noises(speech_dir: Path) -> list[Clip]:
     """Background noises that training may use."""
     rows = training_rows(speech_dir, "noise_rir")
-    return [
-        soundfile.read(r["file"], dtype="int16")[0] for r in rows if speaker_id(r) and "rir/" not in r["path"]
-    ]
+    return [soundfile.read(r["file"], dtype="int16")[0] for r in rows if speaker_id(r) and "rir/" not in r["path"]]
 
 
 class CropSampler:

@@ -75,11 +75,7 @@ class Schedule:
     long_share: float = 0.2
 
     def rate(self, done: float) -> float:
-        return (
-            self.peak_rate
-            * min(1.0, done / 0.03 + 0.02)
-            * (0.5 * (1 + math.cos(math.pi * min(1.0, done))) + 0.003)
-        )
+        return self.peak_rate * min(1.0, done / 0.03 + 0.02) * (0.5 * (1 + math.cos(math.pi * min(1.0, done))) + 0.003)
 
     def margin_at(self, done: float) -> float:
         return self.margin * min(1.0, max(0.0, (done - 0.08) / 0.4))
@@ -229,9 +225,7 @@ def train(trainer: Trainer, sampler: CropSampler, noises: list[Clip], workers: i
     schedule = trainer.schedule
     while trainer.done < 1:
         long = schedule.is_long(trainer.done)
-        batch, seconds = (
-            (schedule.batch // 2, schedule.long_s) if long else (schedule.batch, schedule.short_s)
-        )
+        batch, seconds = (schedule.batch // 2, schedule.long_s) if long else (schedule.batch, schedule.short_s)
         batches = Batches(sampler, noises, trainer.arch, seconds, batch, seed=7 + trainer.crops)
         _stage(
             trainer,

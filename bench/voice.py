@@ -259,7 +259,10 @@ def decide_fsdd(speech_dir: Path, line: Line, encoder: Encoder, scorer: Scorer) 
                     decision: Decision = scorer.score(person, heard)
                     tallies["owner" if i == j else "another"][decision.outcome] += 1
     named = {who: {o.value: n for o, n in tally.items()} for who, tally in tallies.items()}
-    return named | {"card_turn_and_challenge": {o.value: n for o, n in turns.items()}}
+    return named | {
+        "card_turn_and_challenge": {o.value: n for o, n in turns.items()},
+        "enrolments_refused": people.count(None),
+    }
 
 
 def fsdd_condition(name: str, speech_dir: Path, line: Line) -> Condition:

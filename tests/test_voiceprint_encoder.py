@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from voiceprint import Encoder, ModelError, Scorer, manifest
-from voiceprint.torchaudio_shim import ensure_torchaudio
+from voiceprint.torchaudio_shim import import_speechbrain
 
 SHIPPED = Path(__file__).parents[1] / "models" / "voice"
 
@@ -87,7 +87,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def official(tmp_path: Path) -> Path:
     """A small 16 kHz model with the files and the yaml of speechbrain/spkrec-ecapa-voxceleb."""
-    ensure_torchaudio()
+    import_speechbrain()
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
 
     folder = tmp_path / "official"
@@ -212,7 +212,7 @@ def test_shipped_folder_states_where_its_threshold_comes_from(shipped: Encoder) 
 
 
 def test_speechbrain_imports_whatever_torchaudio_is_installed() -> None:
-    code = "from voiceprint.torchaudio_shim import ensure_torchaudio as e; e(); e()\n"
+    code = "from voiceprint.torchaudio_shim import import_speechbrain as i; i(); i()\n"
     code += "import speechbrain.inference.speaker"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=SHIPPED.parents[1], capture_output=True)
 
@@ -227,3 +227,9 @@ from voiceprint.torchaudio_shim import ensure_torchaudio
 assert not ensure_torchaudio() and not hasattr(sys.modules["torchaudio._extension"], "is_stub")
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=SHIPPED.parents[1], capture_output=True)
+
+
+def test_nothing_in_sys_modules_raises_when_it_is_looked_at(shipped: Encoder) -> None:
+    assert shipped.dim
+    for module in list(sys.modules.values()):
+        getattr(module, "__file__", None)

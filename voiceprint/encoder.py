@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from voiceprint.audio import Pcm, activity, resample, to_float
 from voiceprint.errors import ModelError
 from voiceprint.manifest import Manifest, verify
-from voiceprint.torchaudio_shim import ensure_torchaudio
+from voiceprint.torchaudio_shim import import_speechbrain
 from voiceprint.utterance import Utterance, unit
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Encoder:
 
 
 def _load_speechbrain(model_dir: Path, manifest: Manifest) -> SpeakerRecognition:
-    ensure_torchaudio()
+    import_speechbrain()
     from speechbrain.inference.speaker import SpeakerRecognition
     from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 

@@ -141,7 +141,7 @@ class Mixer:
         return out, words, places
 
     def _said(self, samples: np.ndarray, manner: _Manner) -> np.ndarray:
-        """A word in the voice and at the tempo of its string; its edges faded or, when cut tightly, abrupt."""
+        """A word in the voice and at tempo of its string; edges faded or, when cut tightly, abrupt."""
         rng = self._rng
         samples = augment.resample(samples, manner.pitch * rng.uniform(0.97, 1.03))
         samples = augment.change_tempo(samples, manner.tempo * rng.uniform(0.92, 1.08))

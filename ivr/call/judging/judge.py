@@ -58,7 +58,7 @@ VOICED = {State.CARD, State.CONFIRM, State.ENROL_1, State.ENROL_2, State.ENROL_3
 
 #: Deciding never takes less than this, so that the time taken does not tell how far it got. How long embedding
 #: took before depends on the length of the recording alone.
-FLOOR_S = 0.15
+FLOOR_S = 0.06
 
 _ENDS = {EndReason.CANCEL: Event.CANCEL, EndReason.AGENT: Event.AGENT, EndReason.NOTHING: Event.AGAIN}
 

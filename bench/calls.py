@@ -152,8 +152,8 @@ def report(results: list[tuple[Trial, CallRecord, bool]]) -> int:
     for trial, record, paid in results:
         if trial.kind in ("genuine", "live") and not paid:
             print(f"  {trial.speaker:16s} {' | '.join(record.decisions.values())}")
-    genuine = [p for paid in counts["genuine"].values() for p in paid]
-    first = sum("card.retry" not in r.heard and p for t, r, p in results if t.kind == "genuine")
+    genuine = [p for kind in ("genuine", "live") for paid in counts[kind].values() for p in paid]
+    first = sum("card.retry" not in r.heard and p for t, r, p in results if t.kind in ("genuine", "live"))
     wrong = [p for kind in ("other_card", "other_voice") for paid in counts[kind].values() for p in paid]
     ends = [ms for t, r, _ in results if t.kind == "live" for ms in r.end_of_turn_ms]
     webhooks = [e.ms for _, r, _ in results for e in r.of(Requested)]

@@ -90,9 +90,10 @@ def test_digits_said_slowly_are_not_cut(model: DigitModel) -> None:
     pauses = [np.zeros(8 * ms, np.int16) for ms in (1500, 1300, 1900)]
     names = ("one", "two", "three")
     slow = [part for pause, name in zip(pauses, names, strict=True) for part in (pause, recording(f"alice/{name}.wav"))]
-    heard, _ = listen(model, Expect.digits(3), np.concatenate(slow))
+    said = np.concatenate(slow)
+    heard, _ = listen(model, Expect.digits(3), said)
     assert heard.end is EndReason.COMPLETE
-    assert "123" in [h.digits for h in heard.hypotheses]  # how well it is heard is the model's affair
+    assert len(heard.pcm) >= len(said)  # the turn went on to the last of them
 
 
 @pytest.mark.parametrize("before_s", [0.2, 0.9, 1.4, 3.0])

@@ -87,7 +87,7 @@ def test_what_was_asked_for_decides_when_digits_are_enough(model: DigitModel) ->
 
 
 def test_digits_said_slowly_are_not_cut(model: DigitModel) -> None:
-    pauses = [np.zeros(8 * ms, np.int16) for ms in (1500, 1300, 1900)]
+    pauses = [np.zeros(8 * ms, np.int16) for ms in (1500, 350, 350)]
     names = ("one", "two", "three")
     slow = [part for pause, name in zip(pauses, names, strict=True) for part in (pause, recording(f"alice/{name}.wav"))]
     said = np.concatenate(slow)

@@ -20,8 +20,7 @@ COMPLETE_QUIET_MS = 500
 #: A caller who has paused longer than that may be pausing again, if what was heard is only nearly whole:
 #: then this much more than the longest pause so far, but no more than a caller waits for an answer.
 BEYOND_PAUSE_MS = 100
-NEARLY_QUIET_MS = 650
-SLOW_PAUSE_MS = 1000  # who has paused so long between two digits may do so again
+NEARLY_QUIET_MS = 700
 SO_FAR_QUIET_MS = 1200
 MIDDLE_QUIET_MS = 2500
 START_QUIET_MS = 6000
@@ -115,9 +114,7 @@ class Listening:
             case Whole.EXACTLY:
                 return COMPLETE_QUIET_MS
             case Whole.NEARLY:
-                pause_ms = self._activity.longest_pause_ms
-                if pause_ms >= SLOW_PAUSE_MS:
-                    return min(pause_ms + BEYOND_PAUSE_MS, MIDDLE_QUIET_MS)
-                return min(max(COMPLETE_QUIET_MS, pause_ms + BEYOND_PAUSE_MS), NEARLY_QUIET_MS)
+                beyond_ms = self._activity.longest_pause_ms + BEYOND_PAUSE_MS
+                return min(max(COMPLETE_QUIET_MS, beyond_ms), NEARLY_QUIET_MS)
             case Whole.SO_FAR:
                 return SO_FAR_QUIET_MS

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     bank_url: str = Field("http://127.0.0.1:8401", description="Where that bank is reached.")
     bank_api_key: SecretStr = Field(SecretStr("sandbox"), description="Our key at the bank.")
 
+    webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
+
     def sqlalchemy_url(self) -> str:
         """The database URL in force."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'ivr.sqlite3').resolve()}"

@@ -18,6 +18,7 @@ from ivr.log import scrub_value
 from ivr.payments.models import Payment, PaymentEvent
 from ivr.payments.receipts import new_receipt_number
 from ivr.payments.states import FAILED, Event, State, move
+from ivr.webhooks import outbox
 
 DEBIT_JOB = "payment.debit"
 
@@ -135,6 +136,7 @@ def apply(
         _settle(session, payment, now)
     elif payment.state in FAILED:
         _tell(session, payment, "payment.refused", now)
+        outbox.emit(session, payment, "payment.refused", now)
 
 
 def check_card(session: Session, card_id: str, customer_id: str, now: datetime) -> Card:
@@ -173,6 +175,7 @@ def _settle(session: Session, payment: Payment, now: datetime) -> None:
     session.get_one(Bill, payment.bill_id, with_for_update=True).status = BillStatus.PAID
     payment.receipt_number = new_receipt_number(session)
     _tell(session, payment, "payment.made", now)
+    outbox.emit(session, payment, "payment.paid", now)
 
 
 def _tell(session: Session, payment: Payment, template: str, now: datetime) -> None:

@@ -1,6 +1,7 @@
 """The worker: takes jobs from the queue and runs them. Run as many as the load needs.
 
-It works in two lanes, each one job at a time, so that no debit, for which a caller waits, waits for a mail server.
+It works in lanes, each one job at a time, so that no debit, for which a caller waits, waits for a mail server or a
+merchant's.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from ivr.payments.banks import connect
 from ivr.payments.debit import debit, wait_before
 from ivr.settings import Settings
 from ivr.store.db import Database
+from ivr.webhooks.deliver import DELIVER_JOB, deliver
 
 LEASE = timedelta(seconds=30)
 """Longer than any bank request may take (its time-out), so that a living worker keeps its job."""
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
+NOTICE_LANES = {SEND_JOB: 1, DELIVER_JOB: 4}
+"""What nobody waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
 MOST_FAILURES = 20
 """Attempts at a job whose handler fails in a way that nobody foresaw; some two hours."""
@@ -52,6 +56,7 @@ Handler = Callable[[Held, Services], None]
 HANDLERS: dict[str, Handler] = {
     service.DEBIT_JOB: lambda held, services: debit(held, services.bank),
     SEND_JOB: lambda held, services: send(held, services.channels),
+    DELIVER_JOB: lambda held, services: deliver(held, services.settings),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -76,14 +81,20 @@ def run(
     def lane(kinds: Collection[str], poll_s: float) -> None:
         _work(lambda: take(database, worker, kinds, lease), services, stop, poll_s, once)
 
-    notices = threading.Thread(target=lane, args=({SEND_JOB}, NOTICES_POLL_S), daemon=True)
+    others = [
+        threading.Thread(target=lane, args=({kind}, NOTICES_POLL_S), daemon=True)
+        for kind, lanes in NOTICE_LANES.items()
+        for _ in range(lanes)
+    ]
     if not once:
-        notices.start()
-    lane(HANDLERS.keys() - {SEND_JOB}, POLL_S)
+        for other in others:
+            other.start()
+    lane(HANDLERS.keys() - NOTICE_LANES.keys(), POLL_S)
     if once:  # only now: the notices of what has just been done are also due
-        lane({SEND_JOB}, NOTICES_POLL_S)
+        lane(NOTICE_LANES.keys(), NOTICES_POLL_S)
     else:
-        notices.join()
+        for other in others:
+            other.join()
     database.engine.dispose()
     log.info("worker stopped", worker=worker)
 

@@ -1,0 +1,94 @@
+"""Delivering one message: what a worker does with the job that the outbox queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import select
+
+from ivr.jobs import Again, GiveUp, Held
+from ivr.keys import Keyring
+from ivr.payments.models import Payment
+from ivr.settings import Settings
+from ivr.webhooks import outbox
+from ivr.webhooks.address import check_url, origin
+from ivr.webhooks.models import WebhookDelivery, WebhookEndpoint
+from ivr.webhooks.outbox import DELIVER_JOB
+from ivr.webhooks.post import NotDelivered, post
+from ivr.webhooks.signature import secret, signed_headers
+
+__all__ = ["DELIVER_JOB", "deliver", "endpoint_secret", "wait_before"]
+
+FIRST_WAIT = timedelta(seconds=5)
+LONGEST_WAIT = timedelta(hours=8)
+PATIENCE = timedelta(days=3)
+"""How long a message is tried; then it is given up, and the payment's next one is sent."""
+
+log = structlog.get_logger(__name__)
+
+
+def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    """Send the job's message, unless that was done or a replay has overtaken it. No transaction is open meanwhile.
+
+    Raises Again when it was not taken, GiveUp when the time for it is over, LeaseLost. A worker that dies between
+    the answer and its record sends the message twice, with the same id.
+    """
+    with held.transaction() as session:
+        delivery = session.get_one(WebhookDelivery, held.payload["delivery_id"])
+        endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id)
+        registered = session.scalars(
+            select(WebhookEndpoint.url).where(
+                WebhookEndpoint.merchant == endpoint.merchant, WebhookEndpoint.removed_at.is_(None)
+            )
+        ).all()
+    if delivery.round != held.payload["round"] or delivery.delivered_at or delivery.given_up_at:
+        return
+    about = log.bind(delivery=delivery.id, endpoint=endpoint.id, payment=delivery.payment_id, kind=delivery.kind)
+    now = clock()
+    try:
+        if endpoint.removed_at is not None:
+            raise NotDelivered("endpoint removed")
+        body = delivery.body.encode()
+        headers = signed_headers(
+            endpoint_secret(Keyring.load(settings), endpoint), f"msg_{delivery.id}", int(now.timestamp()), body
+        )
+        origins = {origin(check_url(url)) for url in registered}
+        post(endpoint.url, body, headers, origins=origins, allow_private=settings.webhooks_to_private)
+    except NotDelivered as error:
+        about.warning("webhook not delivered", reason=str(error), attempts=held.attempts)
+        wait = wait_before(held.attempts + 1)
+        over = now + wait - datetime.fromisoformat(held.payload["since"]) > PATIENCE
+        if over or endpoint.removed_at is not None:
+            about.error("webhook given up", reason=str(error))
+            _finish(held, now, str(error))
+            raise GiveUp(str(error)) from None
+        raise Again(wait, str(error)[:64]) from None
+    _finish(held, now, None)
+
+
+def wait_before(attempt: int) -> timedelta:
+    """How long to wait before attempt number 2, 3, ...: five seconds, thrice as long each time, up to eight hours."""
+    factor: int = 3 ** min(attempt - 2, 10)
+    return min(LONGEST_WAIT, FIRST_WAIT * factor)
+
+
+def endpoint_secret(keyring: Keyring, endpoint: WebhookEndpoint) -> str:
+    """What the merchant checks signatures with."""
+    return secret(keyring.key("session", endpoint.key_id), endpoint.id)
+
+
+def _finish(held: Held, now: datetime, error: str | None) -> None:
+    """Record the end of this round, and let the payment's next message go."""
+    with held.transaction() as session:
+        delivery = session.get_one(WebhookDelivery, held.payload["delivery_id"])
+        session.get_one(Payment, delivery.payment_id, with_for_update=True)
+        session.refresh(delivery)  # a replay may have come between
+        if delivery.round != held.payload["round"]:
+            return
+        delivery.delivered_at = None if error else now
+        delivery.given_up_at = now if error else None
+        delivery.last_error = error
+        session.flush()
+        outbox.queue_next(session, delivery.payment_id, delivery.endpoint_id, now)

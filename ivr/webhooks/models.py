@@ -1,0 +1,46 @@
+"""Tables of merchant webhooks: where a merchant wants to be told, and the outbox."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ivr.customers.models import new_id
+from ivr.store.db import Base
+
+
+class WebhookEndpoint(Base):
+    """A URL that an operator registered for a merchant. Its secret is derived from a key outside the database."""
+
+    __tablename__ = "webhook_endpoints"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
+    merchant: Mapped[str] = mapped_column(String(200), index=True)
+    url: Mapped[str] = mapped_column(String(1000))
+    key_id: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class WebhookDelivery(Base):
+    """One message to one endpoint. ``sequence`` counts the messages of a payment to it, and is their order.
+
+    It waits as long as both ``delivered_at`` and ``given_up_at`` are null. ``round`` counts replays.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (UniqueConstraint("payment_id", "endpoint_id", "sequence"),)
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id"), index=True)
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"))
+    sequence: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(32))
+    body: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    round: Mapped[int] = mapped_column(default=1)
+    delivered_at: Mapped[datetime | None]
+    given_up_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(String(64))

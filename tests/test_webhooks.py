@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from payments_support import add_payer, confirm, make_due
+from payments_support import add_payer, confirm
+from payments_support import make_due as make_jobs_due
 from sqlalchemy import select
 from structlog.testing import capture_logs
 from webhooks_support import Merchant, drip
@@ -25,7 +26,7 @@ from ivr.settings import Settings
 from ivr.store.db import Database
 from ivr.webhooks import outbox, post
 from ivr.webhooks.address import AddressRefused, BadUrl, check_url, is_public, origin, resolve
-from ivr.webhooks.deliver import DELIVER_JOB, PATIENCE, deliver, endpoint_secret, wait_before
+from ivr.webhooks.deliver import DELIVER_JOB, PATIENCE, deliver, endpoint_secret, wait_after
 from ivr.webhooks.models import WebhookDelivery, WebhookEndpoint
 from ivr.webhooks.post import NotDelivered
 from ivr.webhooks.register import MOST_ENDPOINTS, add_endpoint
@@ -84,6 +85,18 @@ def run(held: Held, settings: Settings) -> str:
     except GiveUp as error:
         held.done(error_type=str(error))
         return f"given up: {error}"
+
+
+def wake(database: Database) -> None:
+    with database.transaction() as session:
+        for endpoint in session.scalars(select(WebhookEndpoint).where(WebhookEndpoint.resting_until.is_not(None))):
+            endpoint.resting_until = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def make_due(database: Database) -> None:
+    """Let every wait be over, and every rest."""
+    make_jobs_due(database)
+    wake(database)
 
 
 def deliveries(database: Database) -> list[WebhookDelivery]:
@@ -184,12 +197,15 @@ def test_waits_grow_up_to_three_days_and_then_the_next_message_is_sent(
         except Again as again:
             waits.append(again.after)
             clock += again.after
+            wake(database)
         except GiveUp:
             held.done(error_type="given up")
             break
+    assert len(merchant.paths) == attempts
     assert waits == sorted(waits)
     assert waits[0] == timedelta(seconds=5)
-    assert waits == [wait_before(n + 2) for n in range(len(waits))]
+    assert waits[1:3] == [timedelta(seconds=10), timedelta(seconds=30)]
+    assert waits[-1] == timedelta(hours=8)
     assert timedelta(hours=60) < clock - since <= PATIENCE
     first, second = deliveries(database)
     assert (first.given_up_at, first.last_error) == (clock, "status 503")
@@ -199,6 +215,51 @@ def test_waits_grow_up_to_three_days_and_then_the_next_message_is_sent(
         make_due(database)
     assert work(database, private) == ["done"]
     assert merchant.kinds() == ["payment.refunded"]
+
+
+def test_the_wait_grows_with_the_time_tried() -> None:
+    waits = [wait_after(timedelta(seconds=s)) for s in (0, 1, 5, 60, 10**6)]
+    assert waits == [timedelta(seconds=s) for s in (5, 5, 10, 120, 8 * 3600)]
+
+
+def test_a_server_that_failed_is_left_alone_and_then_asked_by_one_message(
+    database: Database, private: Settings, merchant: Merchant, payment: Payment
+) -> None:
+    with database.transaction() as session:
+        others = [confirm(session, add_payer(session), key=f"other {i}") for i in range(2)]
+    merchant.answers = [(500, {}), (500, {})]
+    emit(database, payment, "payment.paid")
+    for other in others:
+        emit(database, other, "payment.paid")
+    assert work(database, private) == ["status 500", "endpoint resting", "endpoint resting"]
+    make_due(database)
+    assert sorted(work(database, private)) == ["endpoint resting", "endpoint resting", "status 500"]
+    assert len(merchant.paths) == 2
+    make_due(database)
+    assert work(database, private) == ["done"] * 3
+
+
+def test_while_one_message_asks_whether_the_server_is_back_the_others_wait(
+    database: Database, private: Settings, merchant: Merchant, payment: Payment
+) -> None:
+    with database.transaction() as session:
+        other = confirm(session, add_payer(session), key="other")
+        session.scalars(select(WebhookEndpoint)).one().resting_until = datetime.now(UTC)
+    emit(database, payment, "payment.paid")
+    emit(database, other, "payment.paid")
+    meanwhile: list[str] = []
+
+    def ask(_: object) -> None:
+        merchant.before_answer = None
+        held = jobs.take(database, "another", [DELIVER_JOB], timedelta(minutes=1))
+        assert held
+        meanwhile.append(run(held, private))
+
+    merchant.before_answer = ask
+    held = jobs.take(database, "w", [DELIVER_JOB], timedelta(minutes=1))
+    assert held
+    assert run(held, private) == "done"
+    assert meanwhile == ["endpoint resting"]
 
 
 def test_a_replay_sends_everything_again_in_order_with_the_same_ids(

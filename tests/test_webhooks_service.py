@@ -21,6 +21,7 @@ from ivr.payments.models import Payment
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.settings import Settings
 from ivr.store.db import Database
+from ivr.webhooks.models import WebhookEndpoint
 
 pytest_plugins = ["payments_fixtures", "webhooks_fixtures"]
 
@@ -97,5 +98,7 @@ def test_a_merchant_that_is_away_holds_up_no_debit(
         assert session.get_one(Payment, payment.id).state == "paid"
     assert merchant.got == []
     make_due(database)
+    with database.transaction() as session:
+        session.scalars(select(WebhookEndpoint)).one().resting_until = None
     worker.run(private, threading.Event(), once=True)
     assert merchant.kinds() == ["payment.paid"]

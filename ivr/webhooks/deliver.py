@@ -19,12 +19,14 @@ from ivr.webhooks.outbox import DELIVER_JOB
 from ivr.webhooks.post import NotDelivered, post
 from ivr.webhooks.signature import secret, signed_headers
 
-__all__ = ["DELIVER_JOB", "deliver", "endpoint_secret", "wait_before"]
+__all__ = ["DELIVER_JOB", "deliver", "endpoint_secret", "wait_after"]
 
 FIRST_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(hours=8)
 PATIENCE = timedelta(days=3)
 """How long a message is tried; then it is given up, and the payment's next one is sent."""
+REST = timedelta(seconds=30)
+"""How long a server that failed is left alone, so that its merchant's messages do not hold up the others'."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +39,12 @@ def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lamb
     """
     with held.transaction() as session:
         delivery = session.get_one(WebhookDelivery, held.payload["delivery_id"])
-        endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id)
+        # key_share: the foreign keys of messages being written meanwhile do not wait for this lock
+        endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id, with_for_update={"key_share": True})
+        now = clock()
+        resting = endpoint.resting_until is not None and endpoint.resting_until > now
+        if endpoint.resting_until and not resting:
+            endpoint.resting_until = now + REST  # this message tries whether the server is back, and no other
         registered = session.scalars(
             select(WebhookEndpoint.url).where(
                 WebhookEndpoint.merchant == endpoint.merchant, WebhookEndpoint.removed_at.is_(None)
@@ -46,7 +53,11 @@ def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lamb
     if delivery.round != held.payload["round"] or delivery.delivered_at or delivery.given_up_at:
         return
     about = log.bind(delivery=delivery.id, endpoint=endpoint.id, payment=delivery.payment_id, kind=delivery.kind)
-    now = clock()
+    elapsed = now - datetime.fromisoformat(held.payload["since"])
+    wait = wait_after(elapsed)
+    if resting and endpoint.removed_at is None and elapsed + wait <= PATIENCE:
+        assert endpoint.resting_until is not None
+        raise Again(max(wait, endpoint.resting_until - now), "endpoint resting")
     try:
         if endpoint.removed_at is not None:
             raise NotDelivered("endpoint removed")
@@ -58,20 +69,20 @@ def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lamb
         post(endpoint.url, body, headers, origins=origins, allow_private=settings.webhooks_to_private)
     except NotDelivered as error:
         about.warning("webhook not delivered", reason=str(error), attempts=held.attempts)
-        wait = wait_before(held.attempts + 1)
-        over = now + wait - datetime.fromisoformat(held.payload["since"]) > PATIENCE
-        if over or endpoint.removed_at is not None:
+        if elapsed + wait > PATIENCE or endpoint.removed_at is not None:
             about.error("webhook given up", reason=str(error))
             _finish(held, now, str(error))
             raise GiveUp(str(error)) from None
+        with held.transaction() as session:
+            session.get_one(WebhookEndpoint, endpoint.id).resting_until = clock() + REST
         raise Again(wait, str(error)[:64]) from None
     _finish(held, now, None)
 
 
-def wait_before(attempt: int) -> timedelta:
-    """How long to wait before attempt number 2, 3, ...: five seconds, thrice as long each time, up to eight hours."""
-    factor: int = 3 ** min(attempt - 2, 10)
-    return min(LONGEST_WAIT, FIRST_WAIT * factor)
+def wait_after(elapsed: timedelta) -> timedelta:
+    """How long to wait when a message has been tried for so long: five seconds, then twice that time, at most eight
+    hours. Each attempt is thus made after thrice the time of the one before."""
+    return min(LONGEST_WAIT, max(FIRST_WAIT, 2 * elapsed))
 
 
 def endpoint_secret(keyring: Keyring, endpoint: WebhookEndpoint) -> str:
@@ -90,5 +101,6 @@ def _finish(held: Held, now: datetime, error: str | None) -> None:
         delivery.delivered_at = None if error else now
         delivery.given_up_at = now if error else None
         delivery.last_error = error
+        session.get_one(WebhookEndpoint, delivery.endpoint_id).resting_until = now + REST if error else None
         session.flush()
         outbox.queue_next(session, delivery.payment_id, delivery.endpoint_id, now)

@@ -12,7 +12,10 @@ from ivr.store.db import Base
 
 
 class WebhookEndpoint(Base):
-    """A URL that an operator registered for a merchant. Its secret is derived from a key outside the database."""
+    """A URL that an operator registered for a merchant. Its secret is derived from a key outside the database.
+
+    ``resting_until`` is set while its server fails: until then nobody asks it, and then one message at a time.
+    """
 
     __tablename__ = "webhook_endpoints"
 
@@ -21,6 +24,7 @@ class WebhookEndpoint(Base):
     url: Mapped[str] = mapped_column(String(1000))
     key_id: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime]
+    resting_until: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
 
 

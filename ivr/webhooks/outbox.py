@@ -104,5 +104,6 @@ def replay(session: Session, payment_id: str, now: datetime, endpoint_id: str | 
         delivery.delivered_at = delivery.given_up_at = delivery.last_error = None
     session.flush()
     for to in sorted({delivery.endpoint_id for delivery in found}):
+        session.get_one(WebhookEndpoint, to).resting_until = None
         queue_next(session, payment_id, to, now)
     return len(found)

@@ -6,6 +6,7 @@ import hmac
 import json
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -499,6 +500,16 @@ def test_a_server_that_drips_is_cut_off(merchant: Merchant, monkeypatch: pytest.
     merchant.before_answer = drip(5)
     with pytest.raises(NotDelivered, match="too slow"):
         send(merchant.url)
+
+
+def test_the_time_for_all_redirects_is_one(merchant: Merchant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post, "LONGEST_S", 0.5)
+    merchant.answers = [(307, {"Location": "/again"})] * 3
+    merchant.before_answer = lambda _: time.sleep(0.3)
+    with pytest.raises(NotDelivered):
+        send(merchant.url)
+    assert len(merchant.paths) == 2
+    merchant.before_answer = None
 
 
 def test_a_server_that_never_finishes_its_handshake_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lamb
     """
     with held.transaction() as session:
         delivery = session.get_one(WebhookDelivery, held.payload["delivery_id"])
+        if delivery.round != held.payload["round"] or delivery.delivered_at or delivery.given_up_at:
+            return
         # key_share: the foreign keys of messages being written meanwhile do not wait for this lock
         endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id, with_for_update={"key_share": True})
         now = clock()
@@ -50,8 +52,6 @@ def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lamb
                 WebhookEndpoint.merchant == endpoint.merchant, WebhookEndpoint.removed_at.is_(None)
             )
         ).all()
-    if delivery.round != held.payload["round"] or delivery.delivered_at or delivery.given_up_at:
-        return
     about = log.bind(delivery=delivery.id, endpoint=endpoint.id, payment=delivery.payment_id, kind=delivery.kind)
     elapsed = now - datetime.fromisoformat(held.payload["since"])
     wait = wait_after(elapsed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from http.client import HTTPException
@@ -19,7 +20,8 @@ from ivr.webhooks.address import AddressRefused, BadUrl, check_url, origin, reso
 STEP_TIMEOUT_S = 5.0
 """To connect; for the whole TLS handshake; and between two bytes."""
 LONGEST_S = 10.0
-"""One request and its answer once connected, however slowly its bytes come."""
+"""The whole exchange, redirects too, however slowly its bytes come; only the last connection may add its two steps.
+Well within a worker's lease, so that no other sends the same message meanwhile."""
 MOST_REDIRECTS = 3
 _REDIRECTS = (307, 308)  # those that keep the method and the body
 
@@ -41,6 +43,7 @@ def post(
     Every hop is checked, redirects too: https, a registered origin, public addresses, and the connection goes to
     an address that was checked. No proxy is used.
     """
+    deadline = time.monotonic() + LONGEST_S
     for _ in range(1 + MOST_REDIRECTS):
         try:
             parts = check_url(url)
@@ -48,7 +51,7 @@ def post(
             raise NotDelivered("BadUrl") from None
         if origin(parts) not in origins:
             raise NotDelivered("origin not registered")
-        status, location = _ask(parts, body, headers, allow_private)
+        status, location = _ask(parts, body, headers, allow_private, deadline - time.monotonic())
         if 200 <= status < 300:
             return
         if status not in _REDIRECTS or not location:
@@ -57,17 +60,20 @@ def post(
     raise NotDelivered("too many redirects")
 
 
-def _ask(parts: Url, body: bytes, headers: Mapping[str, str], allow_private: bool) -> tuple[int, str | None]:
+def _ask(
+    parts: Url, body: bytes, headers: Mapping[str, str], allow_private: bool, within_s: float
+) -> tuple[int, str | None]:
     """Status and Location of the answer; its body is not read."""
     connection = _connection(parts, allow_private)
-    clock = threading.Timer(LONGEST_S, _cut, [connection])
+    too_slow = threading.Event()
+    clock = threading.Timer(max(0.0, within_s), _cut, [connection, too_slow])
     clock.daemon = True
     clock.start()
     try:
         sent = {"Host": parts.netloc or "", "Content-Type": "application/json", "User-Agent": "pay-by-voice", **headers}
         connection.request("POST", parts.request_uri, body, sent, preload_content=False)
         answer = connection.getresponse()
-        if not clock.is_alive():  # cut off: what looks like the end of the headers may be none
+        if too_slow.is_set():  # cut off: what looks like the end of the headers may be none
             raise NotDelivered("too slow")
         return answer.status, answer.headers.get("Location")
     except (OSError, HTTPException, HTTPError, ValueError) as error:
@@ -93,8 +99,9 @@ def _connection(parts: Url, allow_private: bool) -> HTTPSConnection:
     )
 
 
-def _cut(connection: HTTPSConnection) -> None:
-    """End a connection that another thread is waiting on."""
+def _cut(connection: HTTPSConnection, too_slow: threading.Event) -> None:
+    """End a connection that another thread is waiting on, and tell it why."""
+    too_slow.set()
     if connection.sock is not None:
         with suppress(OSError):
             socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from ivr.payments.states import FAILED, FINAL, MOVES, Event, IllegalMove, State, move
+from ivr.payments.states import FINAL, MOVES, UNSENT, Event, IllegalMove, State, move
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
@@ -16,9 +16,16 @@ def test_a_move_is_in_the_table_or_a_typed_error(state: State, event: Event) -> 
             move(state, event)
 
 
-def test_only_paid_refused_and_voided_are_final() -> None:
-    assert {State.PAID, State.REFUSED, State.VOIDED} == FINAL
-    assert FAILED < FINAL
+def test_only_a_refund_follows_a_decided_debit_and_nothing_follows_a_failure() -> None:
+    following = {(state, event) for state, event in MOVES if state in FINAL}
+    assert {event for _, event in following} == {Event.REFUND, Event.REFUND_PART}
+    assert {state for state, _ in following} == {State.PAID, State.PART_REFUNDED}
+
+
+def test_only_what_was_not_sent_to_the_bank_is_cancelled_or_expires() -> None:
+    for state, event in MOVES:
+        if event in (Event.CANCEL, Event.EXPIRE):
+            assert state in UNSENT
 
 
 def test_money_moves_only_after_an_authorisation_may_have_been_given() -> None:

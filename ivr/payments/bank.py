@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class DeclineReason(StrEnum):
@@ -52,6 +52,21 @@ class Voided:
     """The hold is gone, by a void or by its expiry, and nothing was debited."""
 
 
+@dataclass(frozen=True)
+class Refunded:
+    """The amount goes back to the card."""
+
+
+@dataclass(frozen=True)
+class StatementLine:
+    """One line of the bank's statement: what was debited, or given back, under our payment's id."""
+
+    reference: str
+    kind: Literal["debit", "refund"]
+    amount_minor: int
+    currency: str
+
+
 class BankError(Exception):
     """The bank gave no usable answer. Messages name neither card nor key."""
 
@@ -88,6 +103,12 @@ class Bank(Protocol):
 
     def void(self, bank_reference: str, *, key: str) -> Voided | Captured:
         """Give back what is held; Captured when it was debited before. Either way it is resolved for good."""
+
+    def refund(self, bank_reference: str, amount_minor: int, *, key: str) -> Refunded | Declined:
+        """Give back a part, or the whole, of what was debited."""
+
+    def statement(self) -> list[StatementLine]:
+        """Everything that the bank debited and gave back for us."""
 
     def look_up(self, key: str) -> Authorised | Declined | Captured | Voided | None:
         """What became of the authorisation sent under ``key``; None when the bank never saw it."""

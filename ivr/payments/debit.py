@@ -67,14 +67,17 @@ def _begin(held: Held, bank: Bank) -> tuple[Payment, str]:
     with held.transaction() as session:
         payment = session.get_one(Payment, held.payload["payment_id"], with_for_update=True)
         card = session.get_one(Card, payment.card_id)
-        if payment.state is State.CREATED:
+        if payment.state in (State.CREATED, State.APPROVED):
             now = datetime.now(UTC)
             event, why = Event.SEND, "taken up"
             try:
                 _check(session, payment, bank, now)
+            except service.TooLate as error:
+                event, why = Event.EXPIRE, type(error).__name__
             except service.PaymentError as error:
                 event, why = Event.DECLINE, type(error).__name__
-            service.apply(session, payment, event, who=f"worker:{held.holder}", why=why, now=now)
+            found = service.Move(payment.id, event, why)
+            payment = service.record_move(session, found, who=f"worker:{held.holder}", now=now)
         return payment, card.bank_token
 
 
@@ -139,16 +142,7 @@ def _record(
     decline_reason: str | None = None,
 ) -> Payment:
     with held.transaction() as session:
-        payment = session.get_one(Payment, payment_id, with_for_update=True)
-        service.apply(
-            session,
-            payment,
-            event,
-            who=f"worker:{held.holder}",
-            why=why,
-            now=datetime.now(UTC),
-            bank_reference=bank_reference,
-            decline_reason=decline_reason,
-        )
+        found = service.Move(payment_id, event, why, bank_reference, decline_reason)
+        payment = service.record_move(session, found, who=f"worker:{held.holder}", now=datetime.now(UTC))
         log.info("payment moved", payment=payment.id, state=payment.state, why=why)
         return payment

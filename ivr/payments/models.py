@@ -1,11 +1,12 @@
-"""Tables of payments: the payment and its append-only history."""
+"""Tables of payments: the payment, its append-only history, commands, transfers of the books, refunds."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, String, event, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, Integer, String, event, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ivr.customers.models import new_id
@@ -21,7 +22,7 @@ class Payment(Base):
     """One attempt to settle a bill. The three bank keys are committed before anything is sent to the bank."""
 
     __tablename__ = "payments"
-    # One live payment a bill: only refused and voided ones leave room for another.
+    # One live payment a bill: only those that failed leave room for another.
     __table_args__ = (
         Index(
             "uq_payments_live_bill",
@@ -69,11 +70,68 @@ class PaymentEvent(Base):
     why: Mapped[str] = mapped_column(String(200))
 
 
+class PaymentCommand(Base):
+    """A command that was carried out: its idempotency key, what it was asked, what it answered. Append-only."""
+
+    __tablename__ = "payment_commands"
+
+    key: Mapped[str] = mapped_column(String(160), primary_key=True)
+    name: Mapped[str] = mapped_column(String(32))
+    input_hash: Mapped[str] = mapped_column(String(64))  # SHA-256, in hexadecimal digits
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # null only inside the command's own transaction
+    who: Mapped[str] = mapped_column(String(200))
+    at: Mapped[datetime]
+
+
+class Transfer(Base):
+    """One transfer of the books, both sides in one row, so that they cannot be out of balance. Append-only."""
+
+    __tablename__ = "transfers"
+    __table_args__ = (CheckConstraint("amount_minor > 0", name="positive"),)
+
+    id: Mapped[int] = mapped_column(_ROW_NUMBER, primary_key=True)
+    cause: Mapped[str] = mapped_column(String(64), unique=True)  # what it is for; nothing is booked twice
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    debit: Mapped[str] = mapped_column(String(220))  # the account debited
+    credit: Mapped[str] = mapped_column(String(220))
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(String(3))
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class RefundState(StrEnum):
+    REQUESTED = "requested"  # the bank may have been asked
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class Refund(Base):
+    """An amount given back of a payment. Its bank key is committed before the bank is asked."""
+
+    __tablename__ = "refunds"
+    __table_args__ = (CheckConstraint("amount_minor > 0", name="positive"),)
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
+    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"), index=True)
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[RefundState] = mapped_column(
+        Enum(RefundState, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states])
+    )
+    bank_key: Mapped[str] = mapped_column(String(32), unique=True)
+    why: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
 class AppendOnly(Exception):
     """A line of the history was to be changed or deleted."""
 
 
-@event.listens_for(PaymentEvent, "before_update")
-@event.listens_for(PaymentEvent, "before_delete")
-def _refuse_change(_mapper: object, _connection: object, target: PaymentEvent) -> None:
-    raise AppendOnly(f"event {target.id} of payment {target.payment_id} cannot be changed")
+def _refuse_change(_mapper: object, _connection: object, target: Base) -> None:
+    raise AppendOnly(f"a row of {target.__tablename__} cannot be changed")
+
+
+for _table in (PaymentEvent, PaymentCommand, Transfer):
+    event.listen(_table, "before_update", _refuse_change)
+    event.listen(_table, "before_delete", _refuse_change)

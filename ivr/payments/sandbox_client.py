@@ -15,6 +15,8 @@ from ivr.payments.bank import (
     Declined,
     DeclineReason,
     InvalidCard,
+    Refunded,
+    StatementLine,
     Token,
     Voided,
 )
@@ -54,6 +56,18 @@ class SandboxBank:
 
     def void(self, bank_reference: str, *, key: str) -> Voided | Captured:
         return self._resolve(bank_reference, "void", key)
+
+    def refund(self, bank_reference: str, amount_minor: int, *, key: str) -> Refunded | Declined:
+        answer = self._post(f"/authorisations/{bank_reference}/refund", {"amount_minor": amount_minor}, key)
+        return Refunded() if answer["status"] == "refunded" else Declined(_reason(answer["decline"]))
+
+    def statement(self) -> list[StatementLine]:
+        books = self.books()
+        return [
+            StatementLine(row["reference"], kind, row["amount_minor"], row["currency"])
+            for kind, rows in (("debit", books["captures"]), ("refund", books["refunds"]))
+            for row in rows
+        ]
 
     def look_up(self, key: str) -> Authorised | Declined | Captured | Voided | None:
         response = self._send("GET", "/authorisations", params={"key": key})

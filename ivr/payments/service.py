@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
+from ivr.customers import audit
 from ivr.customers.bills import has_live_payment
 from ivr.customers.cards import authorised_cards
 from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
 from ivr.customers.notices import notify
 from ivr.log import scrub_value
+from ivr.payments import books
 from ivr.payments.models import Payment, PaymentEvent
+from ivr.payments.processor import IdempotencyConflict, PaymentError, execute
 from ivr.payments.receipts import new_receipt_number
 from ivr.payments.states import FAILED, Event, State, move
 from ivr.webhooks import outbox
 
 DEBIT_JOB = "payment.debit"
-
-
-class PaymentError(Exception):
-    """A payment cannot be started. Nothing was changed."""
 
 
 class BillNotOpen(PaymentError):
@@ -45,10 +45,6 @@ class WrongBank(PaymentError):
 
 class TooLate(PaymentError):
     """The payment was confirmed so long ago that the caller no longer expects it."""
-
-
-class IdempotencyConflict(PaymentError):
-    """The idempotency key was used before for something else."""
 
 
 def payment_by_key(session: Session, idempotency_key: str) -> Payment | None:
@@ -74,42 +70,89 @@ def start_payment(
     The same key gives the payment started first. ``evidence`` names the factors of the call, nothing secret.
     ``limit_minor`` is what this call may pay at most, in the bill's currency. Raises PaymentError's kinds.
     """
-    # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
-    bill = session.get(Bill, bill_id, with_for_update=True)
-    if earlier := payment_by_key(session, idempotency_key):
-        if (earlier.bill_id, earlier.customer_id, earlier.card_id) != (bill_id, customer_id, card_id):
-            raise IdempotencyConflict("this idempotency key belongs to another payment")
-        return earlier
-    bill = _check_bill(session, bill, customer_id)
-    card = check_card(session, card_id, customer_id, now)
-    check_bank(session, customer_id, bank == "sandbox")
-    _check_limits(bill, limit_minor, card.limit_minor)
-    if scrub_value(evidence) != evidence:
-        raise ValueError("the evidence holds what looks like a card number")
+    command = Start(bill_id, customer_id, card_id, bank, call_sid, evidence, limit_minor, idempotency_key)
+    answer = execute(session, command, key=f"start:{idempotency_key}", who=f"call:{call_sid}", now=now)
+    return session.get_one(Payment, answer["payment_id"])
 
-    payment = Payment(
-        id=new_id(),
-        bill_id=bill_id,
-        customer_id=customer_id,
-        card_id=card_id,
-        amount_minor=bill.amount_minor,
-        currency=bill.currency,
-        state=State.CREATED,
-        idempotency_key=idempotency_key,
-        bank=bank,
-        bank_idempotency_key=new_id() + new_id(),
-        capture_key=new_id() + new_id(),
-        void_key=new_id() + new_id(),
-        call_sid=call_sid,
-        evidence=dict(evidence),
-        created_at=now,
-        updated_at=now,
-    )
-    session.add(payment)
-    session.flush()
-    _record(session, payment, None, who=f"call:{call_sid}", why="confirmed by the caller")
-    jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}", now)
-    return payment
+
+@dataclass(frozen=True)
+class Start:
+    """Pay a bill with a card. The answer names the payment."""
+
+    name: ClassVar[str] = "start"
+    bill_id: str
+    customer_id: str
+    card_id: str
+    bank: str = field(compare=False)
+    call_sid: str = field(compare=False)
+    evidence: Mapping[str, Any] = field(compare=False)
+    limit_minor: int | None = field(compare=False)
+    idempotency_key: str
+
+    def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
+        # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
+        bill = _check_bill(session, session.get(Bill, self.bill_id, with_for_update=True), self.customer_id)
+        card = check_card(session, self.card_id, self.customer_id, now)
+        check_bank(session, self.customer_id, self.bank == "sandbox")
+        _check_limits(bill, self.limit_minor, card.limit_minor)
+        if scrub_value(self.evidence) != self.evidence:
+            raise ValueError("the evidence holds what looks like a card number")
+
+        payment = Payment(
+            id=new_id(),
+            bill_id=self.bill_id,
+            customer_id=self.customer_id,
+            card_id=self.card_id,
+            amount_minor=bill.amount_minor,
+            currency=bill.currency,
+            state=State.CREATED,
+            idempotency_key=self.idempotency_key,
+            bank=self.bank,
+            bank_idempotency_key=new_id() + new_id(),
+            capture_key=new_id() + new_id(),
+            void_key=new_id() + new_id(),
+            call_sid=self.call_sid,
+            evidence=dict(self.evidence),
+            created_at=now,
+            updated_at=now,
+        )
+        session.add(payment)
+        session.flush()
+        _record(session, payment, None, who=who, why="confirmed by the caller")
+        jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}", now)
+        return {"payment_id": payment.id}
+
+
+@dataclass(frozen=True)
+class Move:
+    """Something happened to a payment. Its key names payment and event: each happens once."""
+
+    name: ClassVar[str] = "move"
+    payment_id: str
+    event: Event
+    why: str = field(compare=False)
+    bank_reference: str | None = None
+    decline_reason: str | None = None
+
+    def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
+        payment = session.get_one(Payment, self.payment_id, with_for_update=True)
+        apply(
+            session,
+            payment,
+            self.event,
+            who=who,
+            why=self.why,
+            now=now,
+            bank_reference=self.bank_reference,
+            decline_reason=self.decline_reason,
+        )
+        return {"state": payment.state.value}
+
+
+def record_move(session: Session, move: Move, *, who: str, now: datetime) -> Payment:
+    """Carry out a Move through the processor; the payment after it. Raises IllegalMove."""
+    execute(session, move, key=f"{move.payment_id}:{move.event}", who=who, now=now)
+    return session.get_one(Payment, move.payment_id, with_for_update=True)
 
 
 def apply(
@@ -132,10 +175,11 @@ def apply(
     payment.bank_reference = bank_reference or payment.bank_reference
     payment.decline_reason = decline_reason or payment.decline_reason
     _record(session, payment, before, who=who, why=why)
+    books.book_move(session, payment, event, now)
     if payment.state is State.PAID:
         _settle(session, payment, now)
     elif payment.state in FAILED:
-        _tell(session, payment, "payment.refused", now)
+        tell(session, payment, "payment.refused", now)
         outbox.emit(session, payment, "payment.refused", now)
 
 
@@ -174,15 +218,18 @@ def _check_limits(bill: Bill, *limits_minor: int | None) -> None:
 def _settle(session: Session, payment: Payment, now: datetime) -> None:
     session.get_one(Bill, payment.bill_id, with_for_update=True).status = BillStatus.PAID
     payment.receipt_number = new_receipt_number(session)
-    _tell(session, payment, "payment.made", now)
+    tell(session, payment, "payment.made", now)
     outbox.emit(session, payment, "payment.paid", now)
 
 
-def _tell(session: Session, payment: Payment, template: str, now: datetime) -> None:
+def tell(
+    session: Session, payment: Payment, template: str, now: datetime, amount_minor: int | None = None
+) -> None:
+    """A notice to the customer; of the whole amount unless another is given."""
     card, bill = session.get_one(Card, payment.card_id), session.get_one(Bill, payment.bill_id)
     values: dict[str, Any] = {
         "merchant": bill.merchant,
-        "amount_minor": payment.amount_minor,
+        "amount_minor": payment.amount_minor if amount_minor is None else amount_minor,
         "currency": payment.currency,
         "last4": card.last4,
     }
@@ -202,3 +249,5 @@ def _record(session: Session, payment: Payment, before: State | None, *, who: st
             why=why,
         )
     )
+    moved = {"from": before.value if before else None, "to": payment.state.value, "why": why}
+    audit.record(session, who, "payment.moved", payment.id, payment.updated_at, **moved)

@@ -1,9 +1,12 @@
 """The states of a payment and the moves between them, as a table. Pure.
 
-created ─send─> debiting ─authorise─> authorised ─capture─> paid
-   │               │ decline              │ void
+created ─send─> debiting ─authorise─> authorised ─capture─> paid ─refund─> refunded
+   │               │ decline              │ void              └─refund_part─> part_refunded ─refund─> refunded
    └─decline───────┴─> refused            └─> voided
                 lose (from debiting, authorised) ─> unknown ─decline, void, capture─> refused, voided, paid
+
+Before the debit: created ─verify─> verifying ─ask─> awaiting ─approve─> approved ─send─> debiting. Until it is sent
+a payment can also be declined, cancelled and expire.
 """
 
 from __future__ import annotations
@@ -12,31 +15,55 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a payment stands; stored as its value."""
+    """Where a payment stands; stored as its value, of at most 16 letters."""
 
     CREATED = "created"  # confirmed by the caller; nothing was sent to the bank
+    VERIFYING = "verifying"  # more evidence is being gathered
+    AWAITING = "awaiting"  # somebody else must agree: a guardian, a supervisor
+    APPROVED = "approved"
     DEBITING = "debiting"  # an authorisation may be under way at the bank
     AUTHORISED = "authorised"  # the bank holds the amount; a capture may be under way
     UNKNOWN = "unknown"  # the bank did not answer in time: it must be asked until the outcome is certain
     PAID = "paid"
+    PART_REFUNDED = "part_refunded"
+    REFUNDED = "refunded"
     REFUSED = "refused"
     VOIDED = "voided"  # authorised, and given back
+    CANCELLED = "cancelled"  # withdrawn before anything was sent to the bank
+    EXPIRED = "expired"  # not sent to the bank in time
 
 
 class Event(StrEnum):
     """What can happen to a payment."""
 
+    VERIFY = "verify"
+    ASK = "ask"
+    APPROVE = "approve"
     SEND = "send"
     AUTHORISE = "authorise"
     CAPTURE = "capture"
     DECLINE = "decline"
     VOID = "void"
     LOSE = "lose"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    REFUND_PART = "refund_part"
+    REFUND = "refund"
 
+
+UNSENT = (State.CREATED, State.VERIFYING, State.AWAITING, State.APPROVED)
+"""Nothing was sent to the bank yet."""
 
 MOVES: dict[tuple[State, Event], State] = {
+    (State.CREATED, Event.VERIFY): State.VERIFYING,
     (State.CREATED, Event.SEND): State.DEBITING,
-    (State.CREATED, Event.DECLINE): State.REFUSED,
+    (State.VERIFYING, Event.ASK): State.AWAITING,
+    (State.VERIFYING, Event.APPROVE): State.APPROVED,
+    (State.AWAITING, Event.APPROVE): State.APPROVED,
+    (State.APPROVED, Event.SEND): State.DEBITING,
+    **{(state, Event.DECLINE): State.REFUSED for state in UNSENT},
+    **{(state, Event.CANCEL): State.CANCELLED for state in UNSENT},
+    **{(state, Event.EXPIRE): State.EXPIRED for state in UNSENT},
     (State.DEBITING, Event.AUTHORISE): State.AUTHORISED,
     (State.DEBITING, Event.DECLINE): State.REFUSED,
     (State.DEBITING, Event.LOSE): State.UNKNOWN,
@@ -46,11 +73,17 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.UNKNOWN, Event.DECLINE): State.REFUSED,
     (State.UNKNOWN, Event.VOID): State.VOIDED,
     (State.UNKNOWN, Event.CAPTURE): State.PAID,
+    (State.PAID, Event.REFUND_PART): State.PART_REFUNDED,
+    (State.PAID, Event.REFUND): State.REFUNDED,
+    (State.PART_REFUNDED, Event.REFUND_PART): State.PART_REFUNDED,
+    (State.PART_REFUNDED, Event.REFUND): State.REFUNDED,
 }
 
-FINAL = frozenset(State) - {state for state, _ in MOVES}
-FAILED = frozenset({State.REFUSED, State.VOIDED})
+DEBITED = frozenset({State.PAID, State.PART_REFUNDED, State.REFUNDED})
+FAILED = frozenset({State.REFUSED, State.VOIDED, State.CANCELLED, State.EXPIRED})
 """Final without money having moved: the bill is free for another payment."""
+FINAL = DEBITED | FAILED
+"""The debit is decided; only a refund can follow."""
 
 
 class IllegalMove(Exception):

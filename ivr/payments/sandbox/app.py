@@ -7,8 +7,9 @@ POST /authorisations            token, amount_minor, currency,         the autho
                                 reference
 POST /authorisations/ID/capture                                        the authorisation
 POST /authorisations/ID/void                                           the authorisation
+POST /authorisations/ID/refund  amount_minor                           the refund
 GET  /authorisations?key=KEY                                           the authorisation, or 404
-GET  /_books                                                           accounts, authorisations, captures
+GET  /_books                                                           accounts, authorisations, captures, refunds
 POST /_control                  latency_ms, answer_delay_ms, fail,     what is in force
                                 lose, decline
 =============================== ====================================== ================================
@@ -17,7 +18,7 @@ The POSTs on authorisations need an ``Idempotency-Key``. ``/_control`` replaces 
 ``latency_ms`` waits before a request is booked, ``answer_delay_ms`` after it; ``{"fail": {"authorise": 2}}``
 answers 503 twice and books nothing; ``lose`` books first and answers 503 then;
 ``{"decline": {"authorise": "blocked"}}`` declines every authorisation. Operations: tokenise, authorise,
-capture, void, look_up.
+capture, void, refund, look_up.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ from ivr.payments.sandbox.books import (
     authorise,
     capture,
     error_body,
+    refund,
     void,
 )
 
-Operation = Literal["tokenise", "authorise", "capture", "void", "look_up"]
+Operation = Literal["tokenise", "authorise", "capture", "void", "refund", "look_up"]
 _DelayMs = Annotated[int, Field(ge=0, le=60_000)]
 _Amount = Annotated[int, Field(gt=0, le=10**15)]
 
@@ -72,6 +74,10 @@ class NewAuthorisation(_Request):
     amount_minor: _Amount
     currency: str = Field(pattern="^[A-Z]{3}$")
     reference: str = Field(max_length=128)
+
+
+class NewRefund(_Request):
+    amount_minor: _Amount
 
 
 class Control(_Request):
@@ -155,6 +161,14 @@ def create_app(books: Books, api_key: str) -> Flask:
         key = _idempotency_key()
         return switchboard.answer(
             "void", lambda: books.once(key, {"void": identifier}, lambda db: void(db, identifier))
+        )
+
+    @app.post("/authorisations/<identifier>/refund")
+    def refunds(identifier: str) -> tuple[Response, int]:
+        amount_minor, key = NewRefund.model_validate(_json()).amount_minor, _idempotency_key()
+        asked = {"refund": identifier, "amount_minor": amount_minor}
+        return switchboard.answer(
+            "refund", lambda: books.once(key, asked, lambda db: refund(db, identifier, amount_minor))
         )
 
     @app.get("/authorisations")

@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS authorisations (
 CREATE TABLE IF NOT EXISTS captures (
     id INTEGER PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
     token TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS refunds (
+    id INTEGER PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
+    amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request_hash TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL);
 """
@@ -138,6 +141,7 @@ class Books:
                 "accounts": accounts,
                 "authorisations": authorisations,
                 "captures": _all(db, "SELECT * FROM captures ORDER BY id"),
+                "refunds": _all(db, "SELECT * FROM refunds ORDER BY id"),
             }
 
     def _connect(self) -> sqlite3.Connection:
@@ -217,6 +221,21 @@ def void(db: sqlite3.Connection, authorisation_id: str) -> Row:
     if _authorisation(db, authorisation_id)["status"] == "authorised":
         db.execute("UPDATE authorisations SET status = 'voided' WHERE id = ?", (authorisation_id,))
     return public(_authorisation(db, authorisation_id))
+
+
+def refund(db: sqlite3.Connection, authorisation_id: str, amount_minor: int) -> Row:
+    """Give back a part, or the whole, of what was captured; declined when more than that would be given back."""
+    row = _authorisation(db, authorisation_id)
+    given_back = db.execute(
+        "SELECT coalesce(sum(amount_minor), 0) FROM refunds WHERE authorisation = ?", (authorisation_id,)
+    ).fetchone()[0]
+    if row["status"] != "captured" or given_back + amount_minor > row["amount_minor"]:
+        return {"status": "declined", "decline": "other"}
+    db.execute(
+        "INSERT INTO refunds (authorisation, amount_minor, currency, reference) VALUES (?, ?, ?, ?)",
+        (authorisation_id, amount_minor, row["currency"], row["reference"]),
+    )
+    return {"status": "refunded", "amount_minor": amount_minor}
 
 
 def public(authorisation: Row) -> Row:

@@ -19,7 +19,9 @@ from ivr.customers.notices import notify
 from ivr.log import scrub_value
 from ivr.payments import books
 from ivr.payments.models import Payment, PaymentEvent
-from ivr.payments.processor import IdempotencyConflict, PaymentError, execute
+from ivr.payments.processor import IdempotencyConflict as IdempotencyConflict
+from ivr.payments.processor import PaymentError as PaymentError
+from ivr.payments.processor import execute
 from ivr.payments.receipts import new_receipt_number
 from ivr.payments.states import FAILED, Event, State, move
 from ivr.webhooks import outbox

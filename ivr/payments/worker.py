@@ -26,6 +26,7 @@ from ivr.payments import service
 from ivr.payments.bank import Bank
 from ivr.payments.banks import connect
 from ivr.payments.debit import debit, wait_before
+from ivr.payments.refunds import REFUND_JOB, give_back
 from ivr.settings import Settings
 from ivr.store.db import Database
 from ivr.webhooks.deliver import DELIVER_JOB, deliver
@@ -34,8 +35,8 @@ LEASE = timedelta(seconds=30)
 """Longer than any bank request may take (its time-out), so that a living worker keeps its job."""
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
-NOTICE_LANES = {SEND_JOB: 1, DELIVER_JOB: 4}
-"""What nobody waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
+NOTICE_LANES = {REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4}
+"""What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
 MOST_FAILURES = 20
 """Attempts at a job whose handler fails in a way that nobody foresaw; some two hours."""
@@ -55,6 +56,7 @@ class Services:
 Handler = Callable[[Held, Services], None]
 HANDLERS: dict[str, Handler] = {
     service.DEBIT_JOB: lambda held, services: debit(held, services.bank),
+    REFUND_JOB: lambda held, services: give_back(held, services.bank),
     SEND_JOB: lambda held, services: send(held, services.channels),
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
 }

@@ -1,0 +1,114 @@
+"""``ivr payments``: refunds, what needs a person, settlement, and the proof that books and bank agree."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from datetime import datetime
+
+import click
+
+from ivr.clock import utc_now
+from ivr.customers.models import new_id
+from ivr.ops import desk
+from ivr.payments import refunds, service
+from ivr.payments import verify as checks
+from ivr.payments.banks import connect
+from ivr.payments.models import Payment
+from ivr.payments.processor import PaymentError
+from ivr.payments.states import Event, IllegalMove, State
+from ivr.settings import settings
+
+_OUTCOMES = {"paid": Event.CAPTURE, "refused": Event.DECLINE, "voided": Event.VOID}
+
+
+@click.group()
+def command() -> None:
+    """Payments: refunds, what needs a person, settlement, checks."""
+
+
+@command.command()
+@click.argument("payment_id", metavar="PAYMENT")
+@click.option("--amount-minor", type=click.IntRange(min=1), help="In minor units; all that is left when omitted.")
+@click.option("--why", required=True)
+@click.option("--key", default=new_id, help="Idempotency key: the same key never refunds twice.")
+def refund(payment_id: str, amount_minor: int | None, why: str, key: str) -> None:
+    """Give a payment back, whole or in part."""
+    try:
+        with desk.transaction() as session:
+            asked = refunds.request_refund(
+                session, payment_id, amount_minor, key=key, who=desk.who(), why=why, now=utc_now()
+            )
+    except PaymentError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"refund {asked.id} of {asked.amount_minor} minor units {asked.state}, key {key}")
+
+
+@command.command()
+@click.argument("payment_id", metavar="PAYMENT")
+@click.option("--why", required=True)
+def cancel(payment_id: str, why: str) -> None:
+    """Withdraw a payment of which the bank has not heard."""
+    _move(payment_id, [Event.CANCEL], why)
+
+
+@command.command()
+@click.argument("payment_id", metavar="PAYMENT")
+@click.argument("outcome", type=click.Choice(sorted(_OUTCOMES)))
+@click.option("--why", required=True, help="How it is known, such as the line of the bank's statement.")
+def resolve(payment_id: str, outcome: str, why: str) -> None:
+    """Record the outcome of a stuck payment, as the bank told you."""
+    with desk.transaction() as session:
+        payment = session.get(Payment, payment_id)
+        stuck_ids = {entry[0] for entry in checks.stuck(session, utc_now())}
+    if payment is None or payment_id not in stuck_ids:
+        raise click.ClickException(f"payment {payment_id!r} is not stuck; `ivr payments stuck` lists those that are")
+    lost = [] if payment.state is State.UNKNOWN else [Event.LOSE]
+    _move(payment_id, [*lost, _OUTCOMES[outcome]], why)
+
+
+@command.command()
+def stuck() -> None:
+    """What needs a person. Exits 1 if there is anything."""
+    with desk.transaction() as session:
+        found = checks.stuck(session, utc_now())
+    rows = [(payment, state, why, desk.minute(since)) for payment, state, why, since in found]
+    desk.print_table(("payment", "state", "why", "since"), rows, empty="nothing needs a person")
+    sys.exit(bool(rows))
+
+
+@command.command()
+@click.option("--without-bank", is_flag=True, help="Compare records and books only.")
+def verify(without_bank: bool) -> None:
+    """Prove that records, books and the bank's statement agree. Exits 1 if they do not."""
+    bank = connect(settings())
+    statement = None if without_bank else bank.statement()
+    with desk.transaction() as session:
+        found = list(checks.problems(session, bank.name, statement))
+    agreed = "records and books agree" if without_bank else "records, books and bank agree"
+    click.echo("\n".join(found) or agreed)
+    sys.exit(bool(found))
+
+
+@command.command()
+@click.argument("day", type=click.DateTime(["%Y-%m-%d"]))
+def settlement(day: datetime) -> None:
+    """Print what was debited and given back on DAY (UTC), as CSV."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(checks.SETTLEMENT_COLUMNS)
+    with desk.transaction() as session:
+        writer.writerows(checks.settlement(session, day.date()))
+
+
+def _move(payment_id: str, events: list[Event], why: str) -> None:
+    try:
+        with desk.transaction() as session:
+            if session.get(Payment, payment_id, with_for_update=True) is None:
+                raise click.ClickException(f"there is no payment {payment_id!r}")
+            for event in events:
+                moved = service.record_move(
+                    session, service.Move(payment_id, event, why), who=desk.who(), now=utc_now()
+                )
+    except (IllegalMove, PaymentError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"payment {payment_id} is {moved.state}")

@@ -1,0 +1,113 @@
+"""The proofs and lists of an operator: do records, books and bank agree, what needs a person, what was settled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ivr.customers.models import Bill
+from ivr.jobs import Job
+from ivr.payments import service
+from ivr.payments.bank import StatementLine
+from ivr.payments.books import balances
+from ivr.payments.models import Payment, PaymentEvent, Refund, RefundState, Transfer
+from ivr.payments.refunds import REFUND_JOB
+from ivr.payments.states import DEBITED, FINAL, MOVES, State
+
+PATIENCE = timedelta(minutes=15)
+"""How long a payment may stay undecided before it is listed."""
+SETTLEMENT_COLUMNS = ("at", "receipt_number", "payment", "merchant", "kind", "amount_minor", "currency")
+
+_STEPS = {(before, after) for (before, _), after in MOVES.items()}
+
+
+def problems(session: Session, bank: str, statement: Iterable[StatementLine] | None) -> Iterator[str]:
+    """What does not agree, in words that name the payment; nothing when all does.
+
+    ``statement`` is the bank's, taken before this transaction began: what was decided since is not a problem.
+    """
+    for currency in {currency for _, currency in balances(session)}:
+        if total := sum(amount for (_, c), amount in balances(session).items() if c == currency):
+            yield f"books: the accounts in {currency} sum to {total}, not to zero"
+
+    steps: dict[str, list[PaymentEvent]] = defaultdict(list)
+    for step in session.scalars(select(PaymentEvent).order_by(PaymentEvent.id)):
+        steps[step.payment_id].append(step)
+    booked: dict[tuple[str, str], int] = defaultdict(int)
+    for transfer in session.scalars(select(Transfer)):
+        booked[transfer.payment_id, transfer.kind] += transfer.amount_minor
+    given_back: dict[str, int] = defaultdict(int)
+    for refund in session.scalars(select(Refund).where(Refund.state == RefundState.DONE)):
+        given_back[refund.payment_id] += refund.amount_minor
+    at_bank: dict[tuple[str, str, str], int] = defaultdict(int)
+    for line in statement or ():
+        at_bank[line.reference, line.kind, line.currency] += line.amount_minor
+
+    for payment in session.scalars(select(Payment)):
+        path = [step.to_state for step in steps[payment.id]]
+        came_from = [step.from_state for step in steps[payment.id]]
+        if not path or came_from != [None, *path[:-1]] or not set(zip(came_from[1:], path[1:], strict=True)) <= _STEPS:
+            yield f"{payment.id}: its history is broken"
+        elif path[-1] is not payment.state:
+            yield f"{payment.id}: is {payment.state}, and its history ends in {path[-1]}"
+
+        debited = payment.amount_minor if payment.state in DEBITED else 0
+        back = given_back[payment.id]
+        if booked[payment.id, "post"] != debited:
+            yield f"{payment.id}: is {payment.state}, and the books say debited {booked[payment.id, 'post']}"
+        if booked[payment.id, "refund"] != back:
+            yield f"{payment.id}: refunds of {back}, and the books say {booked[payment.id, 'refund']}"
+        if payment.state in FINAL and booked[payment.id, "hold"] != booked[payment.id, "release"]:
+            yield f"{payment.id}: is {payment.state}, and the books still hold an amount"
+        if payment.state in DEBITED and payment.state is not _after_refunds(payment.amount_minor, back):
+            yield f"{payment.id}: is {payment.state} with refunds of {back} of {payment.amount_minor}"
+
+        if statement is not None and payment.bank == bank:
+            for kind, ours in (("debit", debited), ("refund", back)):
+                theirs = at_bank.pop((payment.id, kind, payment.currency), 0)
+                if theirs != ours and (kind == "refund" or payment.state in FINAL):
+                    yield f"{payment.id}: {kind} of {ours} here, of {theirs} at the bank"
+    for (reference, kind, currency), amount in at_bank.items():
+        yield f"{reference}: {kind} of {amount} {currency} at the bank, of no payment of ours"
+
+
+def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime]]:
+    """What needs a person: id of the payment, what it waits in, why, since when; the oldest first."""
+    found = []
+    debits = select(Payment, Job).outerjoin(Job, Job.dedupe_key == f"{service.DEBIT_JOB}:" + Payment.id)
+    for payment, job in session.execute(debits.where(Payment.state.not_in(FINAL))).tuples():
+        found.append((payment.id, payment.state.value, payment.updated_at, job))
+    back = select(Refund, Job).outerjoin(Job, Job.dedupe_key == f"{REFUND_JOB}:" + Refund.id)
+    for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)).tuples():
+        found.append((refund.payment_id, f"refund {refund.id} requested", refund.updated_at, job))
+    return [
+        (payment_id, state, (job.last_error_type if job else "no job") or "waits", since)
+        for payment_id, state, since, job in sorted(found, key=lambda entry: entry[2])
+        if job is None or job.done_at is not None or now - since > PATIENCE
+    ]
+
+
+def settlement(session: Session, day: date) -> Iterator[tuple[str | int | None, ...]]:
+    """What was debited and given back on a day in UTC: a row of SETTLEMENT_COLUMNS a transfer, refunds negative."""
+    start = datetime.combine(day, time(), UTC)
+    query = (
+        select(Transfer, Payment.receipt_number, Bill.merchant)
+        .join(Payment, Payment.id == Transfer.payment_id)
+        .join(Bill, Bill.id == Payment.bill_id)
+        .where(Transfer.kind.in_(("post", "refund")), Transfer.at >= start, Transfer.at < start + timedelta(days=1))
+        .order_by(Transfer.id)
+    )
+    for transfer, receipt, merchant in session.execute(query):
+        kind, sign = ("debit", 1) if transfer.kind == "post" else ("refund", -1)
+        amount = sign * transfer.amount_minor
+        yield transfer.at.isoformat(), receipt, transfer.payment_id, merchant, kind, amount, transfer.currency
+
+
+def _after_refunds(amount_minor: int, given_back_minor: int) -> State:
+    if not given_back_minor:
+        return State.PAID
+    return State.REFUNDED if given_back_minor == amount_minor else State.PART_REFUNDED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import requests
 
@@ -63,10 +63,11 @@ class SandboxBank:
 
     def statement(self) -> list[StatementLine]:
         books = self.books()
+        kinds: tuple[tuple[Literal["debit", "refund"], str], ...] = (("debit", "captures"), ("refund", "refunds"))
         return [
             StatementLine(row["reference"], kind, row["amount_minor"], row["currency"])
-            for kind, rows in (("debit", books["captures"]), ("refund", books["refunds"]))
-            for row in rows
+            for kind, name in kinds
+            for row in books[name]
         ]
 
     def look_up(self, key: str) -> Authorised | Declined | Captured | Voided | None:

@@ -10,10 +10,11 @@ by webhooks. When nothing waits any more, the database, the bank's books and wha
 - lost: a payment that came to no end; that we call paid and the bank did not debit, or the reverse; for which the
   bank still holds money; or whose merchant was not told.
 - twice: debited more than once, or for another amount; or two payments with one receipt number.
+- unproven: what ``ivr payments verify`` finds: records, double-entry books and the bank's statement do not agree.
 
 Leases last 3 s here instead of 30, so that the work of the killed is taken up soon. Where the bank answers late, our
 time-out is 0.3 s instead of 5. Prints a table, writes ``bench/results/faults.json``, and exits 1 if a payment was
-lost or debited twice. Needs the extra ``test`` (PostgreSQL from a package).
+lost, debited twice or unproven. Needs the extra ``test`` (PostgreSQL from a package).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from ivr.payments.models import Payment
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.payments.service import start_payment
 from ivr.payments.states import FINAL, State
+from ivr.payments.verify import problems
 from ivr.settings import Settings
 from ivr.speech.pan import luhn_check_digit
 from ivr.store.db import Database
@@ -223,6 +225,7 @@ class Result:
     voided: int = 0
     lost: int = 0
     twice: int = 0
+    unproven: int = 0
     killed: int = 0
     acts: int = 0
     webhooks: int = 0
@@ -253,7 +256,7 @@ def main() -> None:
     print_table(results)
     options.results.parent.mkdir(exist_ok=True)
     options.results.write_text(json.dumps([vars(result) for result in results], indent=1) + "\n")
-    sys.exit(any(result.lost or result.twice for result in results))
+    sys.exit(any(result.lost or result.twice or result.unproven for result in results))
 
 
 @contextmanager
@@ -408,7 +411,7 @@ def nothing_waits(settings: Settings) -> bool:
 def compare(settings: Settings, bank: SandboxBank, told: Path, result: Result) -> None:
     """Our records, the bank's books, and what the merchant was told."""
     captured: dict[str, list[int]] = defaultdict(list)
-    books = bank.books()
+    books, statement = bank.books(), bank.statement()
     held = {row["reference"] for row in books["authorisations"] if row["status"] == "authorised"}
     for row in books["captures"]:
         captured[row["reference"]].append(row["amount_minor"])
@@ -418,6 +421,7 @@ def compare(settings: Settings, bank: SandboxBank, told: Path, result: Result) -
     result.webhooks_again = len(messages) - len({message for message, _, _ in messages})
     with database_of(settings) as database, database.transaction() as session:
         payments = session.scalars(select(Payment)).all()
+        result.unproven = len(list(problems(session, bank.name, statement)))
         bills = {bill.id: bill.status for bill in session.scalars(select(Bill))}
     states = Counter(payment.state for payment in payments)
     result.paid, result.refused, result.voided = (states[state] for state in (State.PAID, State.REFUSED, State.VOIDED))
@@ -528,7 +532,18 @@ def end(process: BaseProcess) -> None:
 
 def print_table(results: list[Result]) -> None:
     table = Table()
-    columns = ("fault", "payments", "paid", "refused", "voided", "lost", "twice", "workers killed", "strikes")
+    columns = (
+        "fault",
+        "payments",
+        "paid",
+        "refused",
+        "voided",
+        "lost",
+        "twice",
+        "unproven",
+        "workers killed",
+        "strikes",
+    )
     for column in (*columns, "webhooks", "sent again", "s"):
         table.add_column(column, justify="left" if column == "fault" else "right")
     for result in results:

@@ -34,7 +34,7 @@ def test_under_a_fault_nothing_is_lost_and_nothing_debited_twice(
 ) -> None:
     monkeypatch.setattr(faults, "DEATHS", 0.3)
     result = run(server, tmp_path, name)
-    assert (result.paid, result.refused, result.lost, result.twice) == (18, 2, 0, 0)
+    assert (result.paid, result.refused, result.lost, result.twice, result.unproven) == (18, 2, 0, 0, 0)
     assert "killed" not in name or result.killed > 0
 
 

@@ -19,6 +19,7 @@ from ivr.payments.bank import Bank, BankError, Refunded
 from ivr.payments.debit import KEY_LIFE, wait_before
 from ivr.payments.models import Payment, Refund, RefundState
 from ivr.payments.processor import PaymentError, execute
+from ivr.payments.service import tell
 from ivr.payments.states import Event, State
 from ivr.webhooks import outbox
 
@@ -84,7 +85,7 @@ class ResolveRefund:
             whole = _sum(session, payment.id, RefundState.DONE) == payment.amount_minor
             event = Event.REFUND if whole else Event.REFUND_PART
             service.apply(session, payment, event, who=who, why=refund.why, now=now)
-            service.tell(session, payment, "payment.refunded", now, refund.amount_minor)
+            tell(session, payment, "payment.refunded", now, refund.amount_minor)
             outbox.emit(session, payment, "payment.refunded", now, refunded_minor=refund.amount_minor)
         return {"state": refund.state.value}
 

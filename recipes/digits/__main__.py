@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import clips, evaluate, kaldi, synthetic
+from . import clips, evaluate, features, fluent, kaldi, synthetic
+from .mixing import Mixer
 from .supply import Supply
 from .train import Settings, Trainer
 
@@ -31,6 +32,7 @@ def arguments() -> argparse.Namespace:
         "--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech"
     )
     parser.add_argument("--minutes", type=float, default=80.0, help="training time; resuming continues it")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this model, not with random ones")
     parser.add_argument("--id", default="digits-1", help="model id in the manifest")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -76,11 +78,22 @@ def main() -> None:
     if not spoken_by_machine.exists():
         synthetic.generate(SYNTHETIC_SENTENCES, spoken_by_machine)
     settings = Settings(args.minutes)
+    if args.start:  # no flat start, and steps that do not throw away what is known
+        settings = Settings(args.minutes, learning_rate=1.2e-3, flat_start_steps=0)
     trainer = Trainer(settings)
+    corpus = clips.load(args.speech)
+    words: list[fluent.Places] = []
     if (args.work / "training.pt").exists():
         trainer.resume(args.work / "training.pt")
+    elif args.start:
+        mixer = Mixer(corpus, synthetic.load(spoken_by_machine), np.random.default_rng(args.seed))
+        windows = torch.from_numpy(np.stack([mixer.example().samples for _ in range(128)]))
+        trainer.start_from(args.start, features.mfcc(windows))
+    if trainer.step or args.start:  # a network that knows words finds them in fluent numbers
+        words = [fluent.align(trainer.averaged(), digits, clip) for digits, clip in corpus.numbers]
+        log.info("%d words in %d fluent numbers", sum(map(len, words)), len(words))
     placed = max(0, settings.flat_start_steps - trainer.step)
-    supply = Supply(args.speech, spoken_by_machine, args.seed + trainer.step, settings.batch, placed)
+    supply = Supply(args.speech, spoken_by_machine, args.seed + trainer.step, settings.batch, placed, words)
     checkpoints = Checkpoints(args)
     written_s, losses = trainer.elapsed_s, []
     while not trainer.finished():

@@ -40,6 +40,7 @@ class Corpus:
     words: list[tuple[str, Clip]] = field(default_factory=list)  # yes, no
     unknown: list[Clip] = field(default_factory=list)  # words that are none of ours
     numbers: list[tuple[str, Clip]] = field(default_factory=list)  # digits as "0123", read fluently
+    fluent: list[list[tuple[str, Clip]]] = field(default_factory=list)  # words cut out of each of them
     sentences: list[np.ndarray] = field(default_factory=list)  # read speech
     noises: list[np.ndarray] = field(default_factory=list)
 

@@ -47,7 +47,7 @@ def service() -> Iterator[Service]:
         yield service
 
 
-@pytest.mark.parametrize("token, says", [(TOKEN, "ivr serve"), ("", "IVR_AUTH_TOKEN is not set")])
+@pytest.mark.parametrize(("token", "says"), [(TOKEN, "ivr serve"), ("", "IVR_AUTH_TOKEN is not set")])
 def test_nothing_to_call(call: Call, token: str, says: str) -> None:
     result = call("--url", "http://127.0.0.1:9", token=token)
     assert result.exit_code == 2

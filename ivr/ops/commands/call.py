@@ -141,12 +141,12 @@ def _check_answers(base_url: str) -> None:
     try:
         answer = requests.post(status, form, headers={"X-Twilio-Signature": signature}, timeout=15)
     except requests.ConnectionError:
-        raise ScenarioError(f"no service answers at {base_url}: start it with `ivr serve`, or name it by --url") from None
+        raise ScenarioError(f"no service answers at {base_url}: start `ivr serve`, or name one by --url") from None
     except requests.RequestException as error:
         raise ScenarioError(f"{base_url} does not answer as it should: {type(error).__name__}") from None
     if answer.status_code == 403:
         raise ScenarioError(
-            f"{base_url} refuses the signature: IVR_AUTH_TOKEN here is not the token that the service was started with, "
+            f"{base_url} refuses the signature: IVR_AUTH_TOKEN is not the token that the service was started with, "
             "or the service's IVR_PUBLIC_URL is another address"
         )
     if not answer.ok:

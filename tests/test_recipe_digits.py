@@ -183,3 +183,23 @@ def test_lost_packets_are_whole_and_few() -> None:
     changed = (lost != speech).reshape(-1, 160).any(1)
     assert 0 < changed.mean() < 0.3
     assert not (lost != speech)[~np.repeat(changed, 160)].any()
+
+
+def test_recordings_of_ones_own_are_added(tmp_path: Path, samples: np.ndarray) -> None:
+    (tmp_path / "callers").mkdir()
+    said = {"a": "4539148803436467", "b": "seven", "c": "good morning"}
+    for name in said:
+        sf.write(tmp_path / "callers" / f"{name}.wav", samples[:6000], 8000)
+    speakers = (f"caller{i}" for i in range(1000))
+    speaker = next(s for s in speakers if bucket(s) >= DEFAULT_PERCENT + clips.DEVELOPMENT_BUCKETS)
+    rows = "".join(f"{name}.wav\t{speaker}\t{text}\n" for name, text in said.items())
+    (tmp_path / "callers" / "manifest.tsv").write_text("path\tspeaker\ttext\n" + rows)
+    corpus = clips.Corpus()
+    for row, heard in clips._clips(tmp_path, "callers", development=False):
+        clips._add_own(corpus, row, clips.find_speech(heard))
+    assert [text for text, _ in corpus.numbers] == [said["a"]]
+    assert [word for word, _ in corpus.digits[speaker]] == ["seven"]
+    assert len(corpus.sentences) == 1
+    sf.write(tmp_path / "callers" / "c.wav", samples, 16000)
+    with pytest.raises(ValueError, match="16000 Hz"):
+        list(clips._clips(tmp_path, "callers", development=False))

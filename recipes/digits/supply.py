@@ -58,6 +58,7 @@ def to_sample(example: Example) -> Sample:
 
 def _work(
     speech: Path,
+    own: Path | None,
     synthetic_path: Path,
     seed: int,
     batch: int,
@@ -67,7 +68,7 @@ def _work(
 ) -> None:
     os.nice(2)
     torch.set_num_threads(1)
-    corpus = clips.load(speech)
+    corpus = clips.load(speech, own=own)
     corpus.fluent = fluent.cut(corpus.numbers, words) if words else []
     mixer = Mixer(corpus, synthetic.load(synthetic_path), np.random.default_rng(seed))
     while True:
@@ -86,6 +87,7 @@ class Supply:
     def __init__(
         self,
         speech: Path,
+        own: Path | None,
         synthetic_path: Path,
         seed: int,
         batch: int,
@@ -96,7 +98,7 @@ class Supply:
         context = mp.get_context("spawn")
         self._queue: mp.Queue[list[Sample]] = context.Queue(maxsize=8)
         self._process = context.Process(
-            target=_work, args=(speech, synthetic_path, seed, batch, placed, words, self._queue), daemon=True
+            target=_work, args=(speech, own, synthetic_path, seed, batch, placed, words, self._queue), daemon=True
         )
         self._process.start()
         self._batch, self._keep, self._placed = batch, keep * batch, placed

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ivr.speech.cards import LIMIT, MARGIN_NATS, CardHash, MissingKey, candidates, which_card
+from ivr.customers import budget
+from ivr.speech.cards import LIMIT, MARGIN_NATS, CardHash, MissingKey, candidates, guesses, which_card
 from ivr.speech.numbers import Hypothesis
 from ivr.speech.pan import is_complete, luhn_check_digit, pan_hash
 
@@ -148,3 +149,10 @@ def test_a_card_whose_key_is_gone_is_an_error_that_names_the_key_only() -> None:
 def test_neither_cards_nor_hypotheses_show_what_they_hold() -> None:
     assert VISA not in repr(heard(VISA))
     assert str(card("a", VISA).digest) not in repr(card("a", VISA))
+
+
+def test_guesses_within_the_free_failures_are_fewer_than_one_in_a_hundred_of_what_remains() -> None:
+    remaining = 10 ** (16 - 8 - 4) // 10  # issuer and last four known, and the checksum
+    assert sum(guesses(failures) for failures in range(budget.FREE_IN_A_ROW)) < remaining / 100
+    assert guesses(0) <= LIMIT
+    assert guesses(49) == 1

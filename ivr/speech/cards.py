@@ -36,6 +36,17 @@ REPEATED_NATS = 5.0  # either, beside the same digit: "two two two" heard as "tw
 CONFUSABLE = frozenset(frozenset(pair) for pair in ("38", "59", "68", "07", "23", "27", "24", "04", "28"))
 
 
+#: Candidates that may be compared after so many failures of a customer in a row; after more, the last. In the five
+#: free failures these are nine guesses, and 1,000 numbers remain to whoever knows an issuer's eight digits and the
+#: last four: fewer than one in a hundred.
+GUESSES = (4, 2, 1, 1, 1)
+
+
+def guesses(failures: int) -> int:
+    """How many candidates an attempt may compare after so many failures in a row."""
+    return GUESSES[min(failures, len(GUESSES) - 1)]
+
+
 class MissingKey(LookupError):
     """A card's hash was made under a key that is not at hand: the key file lost it."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import clips, evaluate, features, fluent, kaldi, synthetic
+from . import cards, clips, evaluate, features, fluent, kaldi, synthetic
 from .mixing import Mixer
 from .supply import Supply
 from .train import Settings, Trainer
@@ -56,6 +56,7 @@ class Checkpoints:
         if rate <= self._best:
             self._best = rate
             kaldi.write_model(self._args.out, network.exported())
+            cards.write(self._args.out)
             training = {
                 "minutes": round(trainer.elapsed_s / 60, 1),
                 "updates": trainer.step,

@@ -109,7 +109,7 @@ class DigitModel:
         return Recogniser(self._card_model, self._rate, None) if self._card_model else None
 
     def _prove_card_graph(self) -> None:
-        """The proof's digits twice have a wrong check digit; the graph makes another number of them, with a right one."""
+        """The proof's digits twice have a wrong check digit; the graph makes another number of them, a right one."""
         if (cards := self.card_recogniser()) is None:
             return
         for _ in range(2):

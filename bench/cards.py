@@ -106,8 +106,8 @@ def hear(model: DigitModel, spoken: Spoken) -> list[str]:
     return candidates(ear.whole_numbers())[: guesses(0)]
 
 
-def outcome(model: DigitModel, spoken: Spoken, rng: np.random.Generator) -> Outcome:
-    said, heard = spoken.digits, hear(model, spoken)
+def outcome(spoken: Spoken, heard: list[str], rng: np.random.Generator) -> Outcome:
+    said = spoken.digits
     wrong: Counter[str] = Counter()
     others = neighbours(said, rng)
     for candidate in heard:
@@ -131,9 +131,10 @@ def interval(outcomes: list[Outcome]) -> tuple[float, float]:
 def costs(folder: Path) -> list[bool]:
     """Disk, time to load and memory, in a process of its own."""
     code = (
-        "import resource,sys,time;from ivr.speech.recogniser import DigitModel;t=time.perf_counter();"
+        "import re,time;from ivr.speech.recogniser import DigitModel;t=time.perf_counter();"
         f"m=DigitModel({str(folder)!r});"
-        "print(time.perf_counter()-t,resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"
+        # ru_maxrss would be the parent's, which was there before
+        "print(time.perf_counter()-t,int(re.search(r'VmHWM:\\s+(\\d+)',open('/proc/self/status').read())[1])/1024)"
     )
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     load_s, memory_mb = map(float, answer.split())
@@ -177,8 +178,9 @@ def main() -> None:
         outcomes = []
         for count, s in enumerate(spoken, start=1):
             arrived, before = through(s, None, rng), time.process_time()
-            outcomes.append(outcome(model, arrived, rng))
+            heard = hear(model, arrived)
             used_s += time.process_time() - before
+            outcomes.append(outcome(s, heard, rng))
             audio_s += len(s.samples) / SAMPLE_RATE
             if count % 100 == 0:
                 print(f"{name}: {count} of {len(spoken)}, {time.monotonic() - started:.0f} s", flush=True)

@@ -10,7 +10,7 @@ SPEECH ?= ../shared/speech
 BREAK ?=
 PAYMENTS ?= 1000
 
-.PHONY: demo test lint bench bench-faults clean
+.PHONY: demo test lint bench bench-digits bench-faults clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -41,6 +41,12 @@ bench: .venv/.installed
 
 bench-faults: .venv/.tested
 	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
+
+# Both run, whatever the first one finds.
+bench-digits: .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench.cards --speech $(SPEECH); cards=$$?; \
+	$(BIN)/python -m bench.digits --speech $(SPEECH) && exit $$cards
 
 clean:
 	rm -rf .venv build dist

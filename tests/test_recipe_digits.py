@@ -14,7 +14,7 @@ import soundfile as sf
 import torch
 import vosk
 
-from recipes.digits import clips, features, graphs, kaldi, lexicon, lfmmi
+from recipes.digits import augment, clips, evaluate, features, fluent, graphs, kaldi, lexicon, lfmmi, warm
 from recipes.digits.network import Network
 from recipes.heldout import DEFAULT_PERCENT, bucket
 
@@ -149,3 +149,57 @@ def test_the_shipped_files_are_those_of_the_manifest() -> None:
     assert "am/final.mdl" in digests
     for name, digest in digests.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_a_training_may_start_from_a_shipped_model(network: Network, model_dir: Path, samples: np.ndarray) -> None:
+    started = Network(width=32, bottleneck=16, dilations=(1, 2))
+    warm.start_from(started, model_dir, features.mfcc(torch.randn(4, 16000) * 500))
+    np.testing.assert_allclose(
+        scores_of(started.eval(), samples), scores_of(network, samples), atol=2e-3 * np.ptp(scores_of(network, samples))
+    )
+    with pytest.raises(ValueError, match="another shape"):
+        warm.start_from(Network(width=48, bottleneck=16, dilations=(1, 2)), model_dir, torch.randn(1, 200, 40))
+
+
+def test_words_of_a_fluent_number_are_found_in_order() -> None:
+    samples, rate = sf.read("ivr/speech/proof.wav", dtype="float32")
+    assert rate == clips.SAMPLE_RATE
+    shipped = Network()
+    warm.start_from(shipped, Path("models/digits"), features.mfcc(torch.from_numpy(samples * 32768)[None]))
+    loop = graphs.hmm([(0, 0, word) for word in lexicon.DIGITS])
+    digits = evaluate.digits_of(evaluate.best_words(shipped.eval(), samples * 32768, loop))
+    number = digits, clips.find_speech(samples)
+    places = fluent.align(shipped, *number)
+    assert [lexicon.DIGITS[int(d)] for d in digits] == [w.replace("oh", "zero") for w, _, _ in places]
+    assert all(a[2] <= b[1] < b[2] for a, b in pairwise(places))
+    (cut,) = fluent.cut([number], [places])
+    assert [w for w, _ in cut] == [w for w, _, _ in places]
+    assert all(0.08 < len(clip.cut()) / clips.SAMPLE_RATE < 0.8 for _, clip in cut)
+
+
+def test_lost_packets_are_whole_and_few() -> None:
+    speech = np.sin(np.arange(40000) / 3).astype(np.float32)
+    lost = augment.lose_packets(speech, np.random.default_rng(1))
+    changed = (lost != speech).reshape(-1, 160).any(1)
+    assert 0 < changed.mean() < 0.3
+    assert not (lost != speech)[~np.repeat(changed, 160)].any()
+
+
+def test_recordings_of_ones_own_are_added(tmp_path: Path, samples: np.ndarray) -> None:
+    (tmp_path / "callers").mkdir()
+    said = {"a": "4539148803436467", "b": "seven", "c": "good morning"}
+    for name in said:
+        sf.write(tmp_path / "callers" / f"{name}.wav", samples[:6000], 8000)
+    speakers = (f"caller{i}" for i in range(1000))
+    speaker = next(s for s in speakers if bucket(s) >= DEFAULT_PERCENT + clips.DEVELOPMENT_BUCKETS)
+    rows = "".join(f"{name}.wav\t{speaker}\t{text}\n" for name, text in said.items())
+    (tmp_path / "callers" / "manifest.tsv").write_text("path\tspeaker\ttext\n" + rows)
+    corpus = clips.Corpus()
+    for row, heard in clips._clips(tmp_path, "callers", development=False):
+        clips._add_own(corpus, row, clips.find_speech(heard))
+    assert [text for text, _ in corpus.numbers] == [said["a"]]
+    assert [word for word, _ in corpus.digits[speaker]] == ["seven"]
+    assert len(corpus.sentences) == 1
+    sf.write(tmp_path / "callers" / "c.wav", samples, 16000)
+    with pytest.raises(ValueError, match="16000 Hz"):
+        list(clips._clips(tmp_path, "callers", development=False))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ivr.speech.cards import LIMIT, MARGIN_NATS, CardHash, MissingKey, candidates, which_card
+from ivr.customers import budget
+from ivr.speech.cards import FREE_MARGIN_NATS, LIMIT, MARGIN_NATS, CardHash, MissingKey, candidates, guesses, which_card
 from ivr.speech.numbers import Hypothesis
 from ivr.speech.pan import is_complete, luhn_check_digit, pan_hash
 
@@ -46,8 +47,10 @@ def test_a_candidate_beyond_the_margin_of_the_best_one_is_left_out() -> None:
     near, far = MARGIN_NATS - 0.1, MARGIN_NATS + 0.1
     assert candidates([Hypothesis(VISA, 0.0), Hypothesis(OTHER, -near)]) == [VISA, OTHER]
     assert candidates([Hypothesis(VISA, 0.0), Hypothesis(OTHER, -far)]) == [VISA]
-    # What counts is the distance to the best whole number, not to the best hypothesis.
-    assert candidates([Hypothesis("42", 0.0), Hypothesis(VISA, -20), Hypothesis(OTHER, -20 - near)]) == [VISA, OTHER]
+    # What counts is the distance to the best whole number, ...
+    assert candidates([Hypothesis("42", 0.0), Hypothesis(VISA, -8), Hypothesis(OTHER, -8 - near)]) == [VISA, OTHER]
+    # ... unless something that is no card number fits far better.
+    assert candidates([Hypothesis("42", 0.0), Hypothesis(VISA, -FREE_MARGIN_NATS - 0.1)]) == []
 
 
 @given(whole, st.integers(0, 15), st.sampled_from("123456789"))
@@ -148,3 +151,10 @@ def test_a_card_whose_key_is_gone_is_an_error_that_names_the_key_only() -> None:
 def test_neither_cards_nor_hypotheses_show_what_they_hold() -> None:
     assert VISA not in repr(heard(VISA))
     assert str(card("a", VISA).digest) not in repr(card("a", VISA))
+
+
+def test_guesses_within_the_free_failures_are_fewer_than_one_in_a_hundred_of_what_remains() -> None:
+    remaining = 10 ** (16 - 8 - 4) // 10  # issuer and last four known, and the checksum
+    assert sum(guesses(failures) for failures in range(budget.FREE_IN_A_ROW)) < remaining / 100
+    assert guesses(0) <= LIMIT
+    assert guesses(49) == 1

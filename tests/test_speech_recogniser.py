@@ -12,6 +12,7 @@ import pytest
 from ivr.resources import shipped
 from ivr.speech.audio import Pcm, read_audio
 from ivr.speech.numbers import edit_distance, plainest
+from ivr.speech.pan import luhn_valid
 from ivr.speech.recogniser import DigitModel, DigitModelError, Grammar
 
 CARD = "4539148803436467"
@@ -131,3 +132,25 @@ def test_nothing_of_what_was_heard_is_shown(model: DigitModel) -> None:
     recogniser = model.recogniser(Grammar.CHOICE)
     recogniser.accept(recording("alice/two.wav"))
     assert "two" not in repr(recogniser.finish(3))
+
+
+def test_the_card_graph_hears_whole_numbers_only_at_the_scores_of_the_free_loop(model: DigitModel) -> None:
+    pcm = recording("alice/card.wav")
+    cards, free = model.card_recogniser(), model.recogniser(Grammar.CARD)
+    assert cards
+    for recogniser in (cards, free):
+        recogniser.accept(pcm)
+    whole = {plainest(s.texts): s.score for s in reversed(cards.finish(30))}
+    heard = {plainest(s.texts): s.score for s in reversed(free.finish(30))}
+    assert all(luhn_valid(digits) and 12 <= len(digits) <= 19 for digits in whole)
+    both = whole.keys() & heard.keys()
+    assert both
+    assert all(abs(whole[digits] - heard[digits]) < 0.05 for digits in both)
+
+
+def test_a_folder_with_another_card_graph_is_refused(copy: Path) -> None:
+    shutil.copy(copy / "graph/Gr.fst", copy / "graph/Gr.card.fst")
+    with pytest.raises(DigitModelError, match=r"Gr\.card\.fst"):
+        DigitModel(copy)
+    (copy / "graph/Gr.card.fst").unlink()
+    assert DigitModel(copy).card_recogniser() is None

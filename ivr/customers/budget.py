@@ -53,6 +53,12 @@ def is_spent(budget: FailureBudget, now: datetime) -> bool:
     return budget.total >= MOST_IN_ALL or (budget.locked_until is not None and now < budget.locked_until)
 
 
+def failures_in_a_row(session: Session, customer_id: str, *, attested: bool = True) -> int:
+    """Failures since this kind of call last succeeded. Call ``hold`` before."""
+    budget = session.get(FailureBudget, (customer_id, attested))
+    return budget.in_a_row if budget else 0
+
+
 def record_failure(
     session: Session,
     customer_ids: Iterable[str],

@@ -53,6 +53,7 @@ class Ear:
         self._model = model
         self._expect = expect
         self._recogniser: Recogniser | None = None
+        self._cards: Recogniser | None = None
         self._deaf = False
         self._waiting: list[Pcm] = []
         self._words: list[str] = []
@@ -95,6 +96,15 @@ class Ear:
         if self._expect.kind not in (Kind.CARD, Kind.DIGITS):
             return ()
         return tuple(h for h in hypotheses((s.texts, s.score) for s in self._spoken()) if h.digits)
+
+    def whole_numbers(self) -> tuple[Hypothesis, ...]:
+        """As ``hypotheses``, and with them the whole card numbers that fit best. Only for the end of a turn."""
+        heard = {h.digits: h.score for h in self.hypotheses()}
+        if self._cards and not self._deaf:
+            for h in hypotheses((s.texts, s.score) for s in self._cards.finish(MAX_ALTERNATIVES)):
+                heard[h.digits] = max(h.score, heard.get(h.digits, h.score))
+        ranked = sorted(heard.items(), key=lambda item: -item[1])
+        return tuple(Hypothesis(digits, score) for digits, score in ranked if digits)
 
     def answer(self) -> str | int | None:
         """The word that was said, in turns that ask for one."""
@@ -143,8 +153,12 @@ class Ear:
             return otherwise
         try:
             # Made here, not with the object: Vosk wants a recogniser made in the thread that uses it.
-            self._recogniser = self._recogniser or self._model.recogniser(_GRAMMARS[self._expect.kind])
+            if self._recogniser is None:
+                self._recogniser = self._model.recogniser(_GRAMMARS[self._expect.kind])
+                self._cards = self._model.card_recogniser() if self._expect.kind is Kind.CARD else None
             self._recogniser.accept(samples)
+            if self._cards:
+                self._cards.accept(samples)
             return use(self._recogniser)
         except Exception as error:  # vosk raises nothing more precise, and keys must still work
             log.error("recogniser failed", error=type(error).__name__)

@@ -6,6 +6,7 @@ Source of every fact about Vosk here: vosk-api 0.3.45, src/recognizer.cc and src
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import nlargest
@@ -19,12 +20,16 @@ from scipy.signal import firwin, lfilter
 
 from ivr.speech import numbers
 from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
+from ivr.speech.pan import luhn_valid
 
 UNKNOWN = "[unk]"
 
 vosk.SetLogLevel(-1)
 
 PROOF_DIGITS = 8  # in proof.wav
+
+#: The grammar of whole card numbers (recipes/digits/cards.py), beside the model's own Gr.fst.
+CARD_GRAPH = "Gr.card.fst"
 
 
 #: How often a word is listed in the grammar of card numbers, of whose list Vosk makes a language model: nearly
@@ -44,7 +49,7 @@ class Grammar(Enum):
     )
     DIGITS = (*numbers.DIGITS, UNKNOWN)
     YES_NO = ("yes", "no", UNKNOWN)
-    CHOICE = ("one", "two", "three", UNKNOWN)
+    CHOICE = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", UNKNOWN)
 
 
 class DigitModelError(Exception):
@@ -87,12 +92,31 @@ class DigitModel:
         except Exception as error:  # vosk raises nothing more precise
             raise DigitModelError(f"{self.model_dir} is no Vosk model that loads") from error
         self._rate = _sample_rate(self.model_dir)
+        self._card_model = _with_graph(self.model_dir, self.model_dir / "graph" / CARD_GRAPH)
         self._prove_words()
         self._prove_grammar()
+        self._prove_card_graph()
 
     def recogniser(self, grammar: Grammar) -> Recogniser:
         """A recogniser for one turn, to be used in the thread that asks for it."""
         return Recogniser(self._model, self._rate, grammar)
+
+    def card_recogniser(self) -> Recogniser | None:
+        """A recogniser that hears whole card numbers only, with scores that compare with ``Grammar.CARD``'s.
+
+        None when the model has no graph of card numbers, as models of others have none.
+        """
+        return Recogniser(self._card_model, self._rate, None) if self._card_model else None
+
+    def _prove_card_graph(self) -> None:
+        """The proof's digits twice have a wrong check digit; the graph makes another number of them, a right one."""
+        if (cards := self.card_recogniser()) is None:
+            return
+        for _ in range(2):
+            cards.accept(read_audio(Path(__file__).with_name("proof.wav")))
+        heard = numbers.plainest(cards.finish(1)[0].texts)
+        if not (luhn_valid(heard) and abs(len(heard) - 2 * PROOF_DIGITS) <= 2):
+            raise DigitModelError(f"{self.model_dir}: {CARD_GRAPH} is not the graph of whole card numbers")
 
     def _prove_words(self) -> None:
         missing = [w for w in Grammar.CARD.value + Grammar.YES_NO.value if self._model.vosk_model_find_word(w) < 0]
@@ -117,8 +141,9 @@ class DigitModel:
 class Recogniser:
     """Hears one turn. Not for sharing between threads; bounded by the audio it is given."""
 
-    def __init__(self, model: vosk.Model, rate: int, grammar: Grammar) -> None:
-        self._kaldi = vosk.KaldiRecognizer(model, rate, json.dumps(grammar.value))
+    def __init__(self, model: vosk.Model, rate: int, grammar: Grammar | None) -> None:
+        grammars = [] if grammar is None else [json.dumps(grammar.value)]
+        self._kaldi = vosk.KaldiRecognizer(model, rate, *grammars)
         self._kaldi.SetWords(True)
         self._kaldi.SetMaxAlternatives(MAX_ALTERNATIVES)
         self._upsample = _Upsampler(rate // SAMPLE_RATE) if rate > SAMPLE_RATE else None
@@ -173,6 +198,22 @@ MAX_ALTERNATIVES = 30
 def _spoken(alternative: dict[str, Any]) -> Spoken:
     words = tuple(Word(w["word"], w["start"], w["end"]) for w in alternative.get("result", []))
     return Spoken(words, alternative["confidence"])
+
+
+def _with_graph(model_dir: Path, grammar: Path) -> vosk.Model | None:
+    """The model with another Gr.fst: Vosk reads grammars from a file only under that name, so in a folder of links."""
+    if not grammar.exists():
+        return None
+    with tempfile.TemporaryDirectory(prefix="ivr-model-") as name:
+        folder = Path(name)
+        (folder / "graph").mkdir()
+        for part in ("am", "conf", "ivector"):
+            if (model_dir / part).exists():
+                (folder / part).symlink_to((model_dir / part).resolve())
+        for file in (model_dir / "graph").iterdir():
+            target = grammar if file.name == "Gr.fst" else file
+            (folder / "graph" / file.name).symlink_to(target.resolve())
+        return vosk.Model(model_path=str(folder))
 
 
 def _sample_rate(model_dir: Path) -> int:

@@ -73,7 +73,7 @@ class Listening:
         ear = None if keys else self._ear  # keys win over speech
         return Heard(
             end=self._end,
-            hypotheses=ear.hypotheses() if ear else (),
+            hypotheses=ear.whole_numbers() if ear else (),
             keys=keys,
             answer=self._expect.keyed_answer(keys) if keys else ear.answer() if ear else None,
             pcm=ulaw_to_pcm(bytes(self._audio)),

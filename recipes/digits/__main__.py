@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import clips, evaluate, kaldi, synthetic
+from . import cards, clips, evaluate, features, fluent, kaldi, synthetic
+from .mixing import Mixer
 from .supply import Supply
 from .train import Settings, Trainer
 
@@ -26,11 +27,11 @@ SYNTHETIC_SENTENCES = 6000
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m recipes.digits", description=__doc__)
     parser.add_argument("--speech", type=Path, required=True, help="folder of recordings with manifests")
+    parser.add_argument("--own", type=Path, help="folder of further recordings with a manifest.tsv; see clips.load")
     parser.add_argument("--out", type=Path, default=Path("models/digits"))
-    parser.add_argument(
-        "--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech"
-    )
+    parser.add_argument("--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech")
     parser.add_argument("--minutes", type=float, default=80.0, help="training time; resuming continues it")
+    parser.add_argument("--start", type=Path, help="begin with the weights of this model, not with random ones")
     parser.add_argument("--id", default="digits-1", help="model id in the manifest")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
@@ -55,6 +56,7 @@ class Checkpoints:
         if rate <= self._best:
             self._best = rate
             kaldi.write_model(self._args.out, network.exported())
+            cards.write(self._args.out)
             training = {
                 "minutes": round(trainer.elapsed_s / 60, 1),
                 "updates": trainer.step,
@@ -76,20 +78,29 @@ def main() -> None:
     if not spoken_by_machine.exists():
         synthetic.generate(SYNTHETIC_SENTENCES, spoken_by_machine)
     settings = Settings(args.minutes)
+    if args.start:  # no flat start, and steps that do not throw away what is known
+        settings = Settings(args.minutes, learning_rate=1.2e-3, flat_start_steps=0)
     trainer = Trainer(settings)
+    corpus = clips.load(args.speech, own=args.own)
+    words: list[fluent.Places] = []
     if (args.work / "training.pt").exists():
         trainer.resume(args.work / "training.pt")
+    elif args.start:
+        mixer = Mixer(corpus, synthetic.load(spoken_by_machine), np.random.default_rng(args.seed))
+        windows = torch.from_numpy(np.stack([mixer.example().samples for _ in range(128)]))
+        trainer.start_from(args.start, features.mfcc(windows))
+    if trainer.step or args.start:  # a network that knows words finds them in fluent numbers
+        words = [fluent.align(trainer.averaged(), digits, clip) for digits, clip in corpus.numbers]
+        log.info("%d words in %d fluent numbers", sum(map(len, words)), len(words))
     placed = max(0, settings.flat_start_steps - trainer.step)
-    supply = Supply(args.speech, spoken_by_machine, args.seed + trainer.step, settings.batch, placed)
+    supply = Supply(args.speech, args.own, spoken_by_machine, args.seed + trainer.step, settings.batch, placed, words)
     checkpoints = Checkpoints(args)
     written_s, losses = trainer.elapsed_s, []
     while not trainer.finished():
         losses.append(trainer.run_step(supply))
         if trainer.step % 100 == 0:
             used = f"{supply.made} batches made, {supply.reused} used again"
-            log.info(
-                "%d updates, %.0f s, loss %.4f; %s", trainer.step, trainer.elapsed_s, np.mean(losses), used
-            )
+            log.info("%d updates, %.0f s, loss %.4f; %s", trainer.step, trainer.elapsed_s, np.mean(losses), used)
             losses.clear()
         if trainer.elapsed_s - written_s >= settings.checkpoint_every_s:
             checkpoints.write(trainer)

@@ -9,8 +9,15 @@ import numpy as np
 import soundfile as sf
 
 SAMPLE_RATE = 8000
-_CODECS = ("ULAW", "ALAW", "GSM610")
-_CODEC_PROBABILITIES = (0.4, 0.2, 0.15)  # else linear
+#: GSM 06.10 is the full-rate codec of mobile telephones; twice in a row, as between two networks, is the nearest to
+#: the damage of AMR that comes with a free licence. The codecs of a call, its share; else linear.
+_CODECS = (
+    (("ULAW",), 0.4),
+    (("ALAW",), 0.15),
+    (("GSM610",), 0.1),
+    (("GSM610", "GSM610"), 0.06),
+    (("ALAW", "ULAW"), 0.04),
+)
 
 
 def resample(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -94,12 +101,28 @@ def code(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Through a telephone codec and back; clips at +-1."""
     samples = np.clip(samples, -1, 1)
     draw = rng.random()
-    for codec, probability in zip(_CODECS, _CODEC_PROBABILITIES, strict=True):
-        if draw < probability:
-            buffer = io.BytesIO()
-            sf.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype=codec)
-            buffer.seek(0)
-            coded = sf.read(buffer, dtype="float32")[0]
-            return np.resize(coded, len(samples))
+    for codecs, probability in _CODECS:
+        if 0 <= draw < probability:
+            for codec in codecs:
+                samples = _coded(samples, codec)
         draw -= probability
     return samples
+
+
+def _coded(samples: np.ndarray, codec: str) -> np.ndarray:
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype=codec)
+    buffer.seek(0)
+    return np.resize(sf.read(buffer, dtype="float32")[0], len(samples))
+
+
+def lose_packets(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lose 1 ... 8 % of 20 ms packets, some in a row; each is silent or says the last one again, more quietly."""
+    packet, share, repeated = SAMPLE_RATE // 50, rng.uniform(0.01, 0.08), rng.random() < 0.6
+    out = samples.copy()
+    lost = False
+    for start in range(packet, len(out) - packet, packet):
+        lost = rng.random() < (0.4 if lost else share)
+        if lost:
+            out[start : start + packet] = 0.7 * out[start - packet : start] if repeated else 0
+    return out

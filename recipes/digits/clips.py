@@ -40,6 +40,7 @@ class Corpus:
     words: list[tuple[str, Clip]] = field(default_factory=list)  # yes, no
     unknown: list[Clip] = field(default_factory=list)  # words that are none of ours
     numbers: list[tuple[str, Clip]] = field(default_factory=list)  # digits as "0123", read fluently
+    fluent: list[list[tuple[str, Clip]]] = field(default_factory=list)  # words cut out of each of them
     sentences: list[np.ndarray] = field(default_factory=list)  # read speech
     noises: list[np.ndarray] = field(default_factory=list)
 
@@ -70,7 +71,10 @@ def is_development(folder: str, speaker: str) -> bool:
 def _clips(speech: Path, folder: str, development: bool) -> Iterator[tuple[dict[str, str], np.ndarray]]:
     for row in training_rows(speech, folder):
         if is_development(folder, speaker_id(row)) == development:
-            yield row, sf.read(row["file"], dtype="float32")[0]
+            samples, rate = sf.read(row["file"], dtype="float32")
+            if rate != SAMPLE_RATE or samples.ndim != 1:
+                raise ValueError(f"{row['file']}: {rate} Hz, {samples.ndim} channels; one channel of 8 kHz is needed")
+            yield row, samples
 
 
 def _add_word(corpus: Corpus, row: dict[str, str], clip: Clip) -> None:
@@ -85,9 +89,25 @@ def _add_word(corpus: Corpus, row: dict[str, str], clip: Clip) -> None:
         corpus.unknown.append(clip)
 
 
-def load(speech: Path, development: bool = False) -> Corpus:
-    """All recordings of the training speakers, or of the development speakers among them."""
+def _add_own(corpus: Corpus, row: dict[str, str], clip: Clip) -> None:
+    if row["text"].isdigit():
+        corpus.numbers.append((row["text"], _with_margins(clip)))
+    elif row["text"] in WORDS:
+        _add_word(corpus, row, clip)
+    else:
+        corpus.sentences.append(clip.cut())
+
+
+def load(speech: Path, development: bool = False, own: Path | None = None) -> Corpus:
+    """All recordings of the training speakers, or of the development speakers among them.
+
+    ``own``: a folder with a ``manifest.tsv`` of further recordings (path, speaker, text; 8 kHz; other columns are
+    free). A text in figures is a number read fluently, one of our words that word, any other text other speech.
+    """
     corpus = Corpus()
+    if own:
+        for row, samples in _clips(own.parent, own.name, development):
+            _add_own(corpus, row, find_speech(samples))
     for folder in ("speech_commands_digits", "speech_commands_voices", "speech_commands_words"):
         for row, samples in _clips(speech, folder, development):
             _add_word(corpus, row, find_speech(samples))

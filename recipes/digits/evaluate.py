@@ -40,18 +40,22 @@ def mu_law(samples: np.ndarray) -> np.ndarray:
     return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(mu)) / mu * 32767).astype(np.int16)
 
 
-def join(words: Sequence[tuple[str, Clip]], length: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    """A string of ``length`` random digits from clips: overlaps and natural gaps, a pause after each four.
+def join(
+    words: Sequence[tuple[str, Clip]], length: int, rng: np.random.Generator, wanted: str = ""
+) -> tuple[np.ndarray, str]:
+    """A string of ``length`` random digits, or the ``wanted`` ones, from clips; no clip twice in a row if there is
+    another. Overlaps and natural gaps, a pause after each four.
 
     Returns float samples (peak 0.5) with half a second of near silence around, and the digits.
     """
     by_word = {w: [c for v, c in words if v == w] for w in {w for w, _ in words}}
     names = sorted(by_word)
     pieces, digits = [], ""
-    at = 0
-    for i in range(length):
-        word = names[rng.integers(len(names))]
-        clip = by_word[word][rng.integers(len(by_word[word]))]
+    at, clip = 0, None
+    for i in range(len(wanted) or length):
+        word = DIGITS[int(wanted[i])] if wanted else names[rng.integers(len(names))]
+        others = [c for c in by_word[word] if c is not clip] or by_word[word]
+        clip = others[rng.integers(len(others))]
         piece = clip.cut(80, 120) / (np.abs(clip.samples).max() + 1e-9) * rng.uniform(0.7, 1.0)
         pieces.append((at, piece))
         gap = rng.uniform(-0.03, 0.15) + (rng.uniform(0.05, 0.4) if i % 4 == 3 else 0)

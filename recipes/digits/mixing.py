@@ -14,6 +14,9 @@ from .lexicon import UNKNOWN
 from .synthetic import Utterance
 
 WINDOW_S = 6.4
+#: How often a string may be made of digits cut out of one fluent number, against those of one speaker of
+#: isolated ones: there are few such numbers.
+FLUENT_WEIGHT = 4
 _WINDOW = int(WINDOW_S * SAMPLE_RATE)
 
 
@@ -60,6 +63,7 @@ class Mixer:
         self._corpus = corpus
         self._rng = rng
         self._speakers = [clips for clips in corpus.digits.values() if clips]
+        self._speakers += FLUENT_WEIGHT * [clips for clips in corpus.fluent if clips]
         lengths = np.array([len(digits) for digits, _ in corpus.numbers], float)
         self._number_weights = lengths**2 / (lengths**2).sum()  # long ones are rarer and more fluent
         self._synthetic = list(synthetic)
@@ -69,16 +73,16 @@ class Mixer:
     def example(self, placed: bool = False) -> Example:
         """One example; ``placed``: of the kind whose word places are known."""
         draw = 0.0 if placed else self._rng.random()
-        if draw < 0.62:
+        if draw < 0.59:
             clean, words, places = self._joined(others=not placed)
             arcs = utterance_arcs(words)
-        elif draw < 0.78:
+        elif draw < 0.72:
             clean, words = self._spoken_by_machine()
             arcs, places = utterance_arcs(words), None
-        elif draw < 0.92:
+        elif draw < 0.88:
             clean, digits = self._fluent()
             arcs, places = number_arcs(digits), None
-        elif draw < 0.97:
+        elif draw < 0.96:
             clean, arcs, places = self._sentence(), utterance_arcs([UNKNOWN]), None
         else:
             clean, arcs, places = np.zeros(_WINDOW, np.float32), utterance_arcs([]), []
@@ -204,4 +208,6 @@ class Mixer:
         if loudness > 0:
             speech = speech / (np.abs(speech).max() + 1e-9)
         coded = augment.code(speech * np.float32(10 ** (gain_db / 20)), rng)
+        if rng.random() < 0.12:
+            coded = augment.lose_packets(coded, rng)
         return np.round(coded * 32767).astype(np.float32)

@@ -70,7 +70,8 @@ class Network(nn.Module):
         self.last = nn.Linear(width, len(PDFS))
         self.context = sum(dilations)  # in steps of 30 ms, on each side
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def spliced(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, T, 40) -> the inputs of the first layer, one row for each output step and those around."""
         frames = features.shape[1]
         steps = -(-frames // SUBSAMPLING)
         # Kaldi repeats the first and the last frame of the features, once, by the whole context.
@@ -78,12 +79,19 @@ class Network(nn.Module):
         after = before + SUBSAMPLING * (steps - 1) + 1 - frames
         x = self.input_norm(features.flatten(0, 1)).view_as(features)
         x = functional.pad(x.transpose(1, 2), (before, after), mode="replicate")
-        x = x.unfold(2, 2 * INPUT_SPAN + 1, SUBSAMPLING).permute(0, 2, 3, 1).flatten(2)
-        x = self.first(x)
+        return x.unfold(2, 2 * INPUT_SPAN + 1, SUBSAMPLING).permute(0, 2, 3, 1).flatten(2)
+
+    @staticmethod
+    def around(x: torch.Tensor, dilation: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The steps of ``x`` (B, T, C) that have neighbours, and each joined with its two neighbours."""
+        span = x.shape[1] - 2 * dilation
+        centre = x[:, dilation : dilation + span]
+        return centre, torch.cat([x[:, :span], centre, x[:, 2 * dilation :]], 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.spliced(features))
         for dilation, squeeze, expand in zip(self.dilations, self.squeeze, self.expand, strict=True):
-            span = x.shape[1] - 2 * dilation
-            centre = x[:, dilation : dilation + span]
-            around = torch.cat([x[:, :span], centre, x[:, 2 * dilation :]], 2)
+            centre, around = self.around(x, dilation)
             y = expand(squeeze(around))
             if self.training and self.dropout:  # whole channels, the same at all frames
                 keep = torch.rand(len(y), 1, y.shape[2], dtype=y.dtype) >= self.dropout

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import clips, features, synthetic
+from . import clips, features, fluent, synthetic
 from .graphs import Hmm, hmm
 from .lexicon import LEXICON, PDF_ID, WORD_ID
 from .mixing import WINDOW_S, Example, Mixer
@@ -57,30 +57,48 @@ def to_sample(example: Example) -> Sample:
 
 
 def _work(
-    speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, out: mp.Queue[list[Sample]]
+    speech: Path,
+    own: Path | None,
+    synthetic_path: Path,
+    seed: int,
+    batch: int,
+    placed: int,
+    words: list[fluent.Places],
+    out: mp.Queue[list[Sample]],
 ) -> None:
     os.nice(2)
     torch.set_num_threads(1)
-    mixer = Mixer(clips.load(speech), synthetic.load(synthetic_path), np.random.default_rng(seed))
+    corpus = clips.load(speech, own=own)
+    corpus.fluent = fluent.cut(corpus.numbers, words) if words else []
+    mixer = Mixer(corpus, synthetic.load(synthetic_path), np.random.default_rng(seed))
     while True:
         out.put([to_sample(mixer.example(placed=placed > 0)) for _ in range(batch)])
         placed -= 1
 
 
 class Supply:
-    """Batches of :class:`Sample`; the first ``placed`` have known word places.
+    """Batches of :class:`Sample`; the first ``placed`` have known word places. ``words``: where the words of the
+    corpus's fluent numbers lie, if that is known.
 
     Making an example costs a third as much as training on it, so every second batch is a mixture of recent
     examples, made new by other masks and channels. The trainer waits only for the first batches.
     """
 
     def __init__(
-        self, speech: Path, synthetic_path: Path, seed: int, batch: int, placed: int, keep: int = 48
+        self,
+        speech: Path,
+        own: Path | None,
+        synthetic_path: Path,
+        seed: int,
+        batch: int,
+        placed: int,
+        words: list[fluent.Places],
+        keep: int = 48,
     ) -> None:
         context = mp.get_context("spawn")
         self._queue: mp.Queue[list[Sample]] = context.Queue(maxsize=8)
         self._process = context.Process(
-            target=_work, args=(speech, synthetic_path, seed, batch, placed, self._queue), daemon=True
+            target=_work, args=(speech, own, synthetic_path, seed, batch, placed, words, self._queue), daemon=True
         )
         self._process.start()
         self._batch, self._keep, self._placed = batch, keep * batch, placed

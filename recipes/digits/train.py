@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from . import features, graphs
+from . import features, graphs, warm
 from .lexicon import LEXICON, PDF_ID, PDFS, SILENCE, WORD_ID, WORDS
 from .lfmmi import HmmBatch, log_sum
 from .network import Network
@@ -93,6 +93,11 @@ class Trainer:
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.elapsed_s, self.step = state["elapsed_s"], state["step"]
+
+    def start_from(self, folder: Path, inputs: torch.Tensor) -> None:
+        """Begin with the weights of the model in ``folder``; see :func:`warm.start_from`."""
+        warm.start_from(self.network, folder, inputs)
+        self._average.module.load_state_dict(self.network.state_dict())
 
     def _learning_rate(self) -> float:
         """Warm-up, a plateau for 40 % of the time, then a cosine to nearly nothing."""

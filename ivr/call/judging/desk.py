@@ -16,7 +16,7 @@ from ivr.customers.cards import authorised_cards, rehash
 from ivr.customers.models import Bill, Card, Customer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, load_voiceprint
 from ivr.keys import Keyring
-from ivr.speech.cards import CardHash, which_card
+from ivr.speech.cards import CardHash, guesses, which_card
 from ivr.speech.expect import Heard
 from ivr.speech.pan import pan_hash
 from voiceprint import Encoder, Scorer, Utterance, Voiceprint
@@ -65,8 +65,10 @@ class Desk:
         blob = load_voiceprint(self.session, customer_id, self.encoder.model_id, self.keyring)
         return Voiceprint.from_bytes(blob) if blob else None
 
-    def card_of(self, customer_id: str, candidates: Sequence[str]) -> str | None:
-        """The id of the customer's authorised card that is among the candidates."""
+    def card_of(self, call: Call, customer_id: str, candidates: Sequence[str]) -> str | None:
+        """The id of the customer's authorised card that is among the candidates, as many as may be guessed."""
+        failures = budget.failures_in_a_row(self.session, customer_id, attested=call.attested)
+        candidates = candidates[: guesses(failures)]
         cards = {card.id: card for card in authorised_cards(self.session, customer_id, self.now.date())}
         hashes = [CardHash(card.id, card.pan_key_id, card.pan_hash) for card in cards.values()]
         found = which_card(candidates, customer_id, hashes, self.keyring.all("pan"))

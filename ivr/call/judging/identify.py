@@ -63,7 +63,7 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
     }
     matched = [c for c, d in decisions.items() if d.outcome is Outcome.MATCH]
     for customer_id in matched:
-        card_id = desk.card_of(customer_id, said)
+        card_id = desk.card_of(call, customer_id, said)
         if card_id and not desk.is_locked(call, customer_id) and desk.may_challenge(customer_id):
             desk.store.keep(call.sid, SPOKEN_CARD, desk.utterance.to_bytes())
             accepted = desk.accept(call, customer_id, card_id, ("spoken card", "voice"))
@@ -81,7 +81,7 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
 
 def _keyed(desk: Desk, call: Call) -> Verdict:
     """Right or not is told after the PIN."""
-    found = tuple((c, card_id) for c in call.customer_ids if (card_id := desk.card_of(c, [desk.heard.keys])))
+    found = tuple((c, card_id) for c in call.customer_ids if (card_id := desk.card_of(call, c, [desk.heard.keys])))
     return Verdict(Event.KEYED, replace(call, keyed_cards=found))
 
 
@@ -106,7 +106,7 @@ def _may_enrol(desk: Desk, call: Call, said: Sequence[str]) -> Verdict | None:
     """
     code = (desk.store.kept(call.sid, CODE) or b"").decode()
     customer_id = enrolment.which_customer(desk.session, call.customer_ids, code, desk.keyring, desk.now)
-    card_id = desk.card_of(customer_id, said) if customer_id else None
+    card_id = desk.card_of(call, customer_id, said) if customer_id else None
     if not customer_id or not card_id or desk.is_locked(call, customer_id):
         return None
     call = replace(call, customer_ids=(customer_id,), customer_id=customer_id, card_id=card_id)

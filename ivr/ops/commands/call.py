@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import requests
 from rich.console import Console
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
 from ivr.ops.simcarrier import junit
 from ivr.ops.simcarrier.ladder import ladder
@@ -31,6 +32,10 @@ LOCAL_URL = "http://127.0.0.1:8400"
 @click.option(
     "--url", help="A deployed service; default: the one on this machine, which is looked into, too."
 )
+@click.option("--from", "from_", metavar="NUMBER", help="Who calls, instead of the scenario's number.")
+@click.option(
+    "--value", "values", metavar="NAME=VALUE", multiple=True, help="What {NAME} stands for: an enrolment code, say."
+)
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(min=0.1, max=200))
 @click.option("--audio", type=click.Path(path_type=Path), help="Recordings; default: those that ship.")
 @click.option(
@@ -41,6 +46,8 @@ LOCAL_URL = "http://127.0.0.1:8400"
 def command(
     files: tuple[Path, ...],
     url: str | None,
+    from_: str | None,
+    values: tuple[str, ...],
     speed: float,
     audio: Path | None,
     log: Path | None,
@@ -58,9 +65,11 @@ def command(
     """
     console = Console(highlight=False)
     try:
-        scenarios = [load(file) for file in files]
+        scenarios = [_from(load(file), from_) for file in files]
+        given = dict(_pair(value) for value in values)
+        _check_answers(url or settings().public_url or LOCAL_URL)
         inside = None if url else _inside(settings(), log)
-        calls = [_call(scenario, url, speed, audio, inside, console) for scenario in scenarios]
+        calls = [_call(scenario, url, speed, audio, inside, given, console) for scenario in scenarios]
     except ScenarioError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -80,20 +89,25 @@ def _call(
     speed: float,
     audio: Path | None,
     inside: Inside | None,
+    values: dict[str, str],
     console: Console,
 ) -> tuple[CallRecord, list[str]]:
     from ivr.ops.simcarrier.checks import look, problems_of, unchecked
 
     before = look(inside) if inside else None
-    record = run_call(
-        scenario,
-        base_url=url or settings().public_url or LOCAL_URL,
-        account_sid=settings().account_sid,
-        auth_token=settings().auth_token.get_secret_value(),
-        speed=speed,
-        audio=audio or shipped("fixtures/audio"),
-        values={f"card.{name}": number for name, number in fixture_cards().items()},
-    )
+    cards = {f"card.{name}": number for name, number in fixture_cards().items()}
+    try:
+        record = run_call(
+            scenario,
+            base_url=url or settings().public_url or LOCAL_URL,
+            account_sid=settings().account_sid,
+            auth_token=settings().auth_token.get_secret_value(),
+            speed=speed,
+            audio=audio or shipped("fixtures/audio"),
+            values={**cards, **values},
+        )
+    except ScenarioError as error:
+        raise ScenarioError(f"{scenario.name}: {error}") from None
     problems = problems_of(scenario, record, inside, before)
     console.print(ladder(record))
     for problem in problems:
@@ -101,6 +115,42 @@ def _call(
     if not inside and (keys := unchecked(scenario.end)):
         console.print(f"not visible from outside, and not checked: {', '.join(keys)}")
     return record, problems
+
+
+def _from(scenario: Scenario, number: str | None) -> Scenario:
+    if number is None:
+        return scenario
+    return scenario.model_copy(update={"caller": scenario.caller.model_copy(update={"from_": number})})
+
+
+def _pair(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not equals:
+        raise ScenarioError(f"--value {name}: write NAME=VALUE")
+    return name, value
+
+
+def _check_answers(base_url: str) -> None:
+    """Whether a service is there that knows our token. Raises ScenarioError, which says what to do."""
+    base_url = base_url.rstrip("/")
+    token = settings().auth_token.get_secret_value()
+    if not token:
+        raise ScenarioError("IVR_AUTH_TOKEN is not set: calls are signed with the token that the service was given")
+    status, form = f"{base_url}/voice/status", {"CallSid": "CA" + "0" * 32, "CallStatus": "ringing"}  # changes nothing
+    signature = RequestValidator(token).compute_signature(status, form)
+    try:
+        answer = requests.post(status, form, headers={"X-Twilio-Signature": signature}, timeout=15)
+    except requests.ConnectionError:
+        raise ScenarioError(f"no service answers at {base_url}: start `ivr serve`, or name one by --url") from None
+    except requests.RequestException as error:
+        raise ScenarioError(f"{base_url} does not answer as it should: {type(error).__name__}") from None
+    if answer.status_code == 403:
+        raise ScenarioError(
+            f"{base_url} refuses the signature: IVR_AUTH_TOKEN is not the token that the service was started with, "
+            "or the service's IVR_PUBLIC_URL is another address"
+        )
+    if not answer.ok:
+        raise ScenarioError(f"{status} answered {answer.status_code}: is this the service, and the right address?")
 
 
 def fixture_cards() -> dict[str, str]:
@@ -121,7 +171,10 @@ def _inside(settings: Settings, log: Path | None) -> Inside:
             answer = requests.get(f"{settings.bank_url}/_books", headers=key, timeout=10)
             answer.raise_for_status()
         except requests.RequestException as error:
-            raise click.ClickException(f"the bank's books at {settings.bank_url}: {error}") from None
+            raise ScenarioError(
+                f"the bank at {settings.bank_url} does not show its books ({type(error).__name__}): start it with "
+                "`python -m ivr.payments.sandbox`, or set IVR_BANK_URL and IVR_BANK_API_KEY"
+            ) from None
         return answer.json()
 
     database = Database(settings.sqlalchemy_url())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 
 import click
+import requests
 
 from ivr.settings import settings
 
@@ -38,17 +40,33 @@ def command(host: str, port: int, workers: int) -> None:
         f"--graceful-timeout={GRACEFUL_S}",
         APP,
     ]
+    with socket.socket() as probe:  # before a worker runs beside another service's
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise click.ClickException(f"{host}:{port} cannot be listened on: {error.strerror}") from None
     stopping: list[int] = []
     for signum in (signal.SIGTERM, signal.SIGINT):  # before there is a process that could be left behind
         signal.signal(signum, lambda number, _: stopping.append(number))
     web = subprocess.Popen([sys.executable, "-m", "gunicorn", *arguments])
     worker = Kept([sys.executable, "-m", "ivr.ops.cli", "worker"])
+    ready = False
     while not stopping and web.poll() is None:
         worker.tend()
+        if not ready and (ready := _healthy(host, port)):
+            click.echo(f"ready for calls at http://{host}:{port}", err=True)
         time.sleep(0.5)
     end(web, GRACEFUL_S + 10)
     end(worker.process, GRACEFUL_S)
     sys.exit(web.returncode if web.returncode >= 0 else 128 - web.returncode)
+
+
+def _healthy(host: str, port: int) -> bool:
+    try:
+        return requests.get(f"http://{host}:{port}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
 
 
 class Kept:

@@ -213,7 +213,9 @@ class Caller:
 
         def value(match: re.Match[str]) -> str:
             if match[1] not in self._values:
-                raise ScenarioError(f"no prompt so far told a value {{{match[1]}}}")
+                raise ScenarioError(
+                    f"no prompt so far told a value {{{match[1]}}}; give it by --value {match[1]}=..."
+                )
             return self._values[match[1]]
 
         return re.sub(r"\{([\w.-]+)\}", value, template)

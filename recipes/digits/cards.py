@@ -1,0 +1,89 @@
+"""The graph of whole card numbers, ``graph/Gr.card.fst``: 12 to 19 digits with a right check digit.
+
+The best paths through it are the possible numbers in the order of how well they fit the audio, missing, added and
+changed digits included. It accepts something whatever is said, so its scores mean something only against those of
+the free loop of words on the same audio; with the costs below the same words score the same in both.
+
+``python -m recipes.digits.cards models/digits`` writes it into a model that lies there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+
+from ivr.speech.recogniser import Grammar
+
+from . import kaldi
+from .evaluate import VALUE
+from .graphs import Fst
+from .lexicon import UNKNOWN, WORD_ID
+
+SHORTEST, LONGEST = 12, 19
+TIMES = {"double": 2, "triple": 3}
+_LISTED = Counter(Grammar.CARD.value)
+#: What Vosk makes a word of the service's grammar cost: it is one of so many entries of the list.
+COST = {w: math.log(_LISTED.total() / n) + 3 * math.log(2) for w, n in _LISTED.items()}
+
+#: Whether the number has an odd or even length (which settles what digits the checksum doubles), digits so far,
+#: checksum so far, and how many times the next digit counts.
+State = tuple[int, int, int, int]
+_START = (-1, 0, 0, 1)
+
+
+def _after(state: State, digit: int) -> State | None:
+    """The state after ``digit``, said as often as the state wants it; None when the number gets too long."""
+    parity, count, checksum, times = state
+    for _ in range(times):
+        doubled = (parity - 1 - count) % 2 == 1
+        checksum += 2 * digit - 9 * (digit > 4) if doubled else digit
+        count += 1
+    return (parity, count, checksum % 10, 1) if count <= LONGEST else None
+
+
+def card_fst() -> Fst:
+    """The acceptor, over word ids; oh is written zero, so that one number is one path, and [unk] may lie around."""
+    ids = {_START: 0}
+    arcs: list[tuple[int, int, int, int, float]] = []
+
+    def arc(source: State, target: State, word: str) -> None:
+        written = "zero" if word == "oh" else word
+        arcs.append((ids[source], ids.setdefault(target, len(ids)), WORD_ID[word], WORD_ID[written], COST[word]))
+
+    waiting = [_START]
+    while waiting:
+        state = waiting.pop()
+        for parity in (0, 1) if state == _START else (state[0],):
+            here = (parity, *state[1:])
+            targets = [(word, _after(here, int(digit))) for word, digit in VALUE.items()]
+            if here[3] == 1:
+                targets += [(word, (*here[:3], times)) for word, times in TIMES.items()]
+            for word, target in targets:
+                if target is None:
+                    continue
+                if target not in ids:
+                    waiting.append(target)
+                arc(state, target, word)
+    whole = {
+        state
+        for state in ids
+        if state[1] >= SHORTEST and state[1] % 2 == state[0] and state[2] == 0 and state[3] == 1
+    }
+    for state in {_START, *whole}:
+        arc(state, state, UNKNOWN)
+    return Fst(arcs, {ids[state] for state in whole})
+
+
+def write(model: Path) -> None:
+    """Put the graph into a model's folder."""
+    (model / "graph/Gr.card.fst").write_bytes(kaldi.openfst(card_fst(), sort_by_output=False))
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    write(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    kaldi.write_manifest(folder, manifest["id"], manifest["training"])

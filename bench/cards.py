@@ -4,7 +4,8 @@
 hears them with the shipped model as a call does, and takes as many candidates as a first attempt may compare.
 Beside the rate of numbers found it counts the candidates that are another card, above all a neighbour of the number
 that was said: same issuer's eight digits and last four, two digits changed. Such a card would have been accepted, had
-the customer authorised it. FSDD are six men; Speech Commands people say the digits of which they have clips. Also: what the model costs in disk, time to load and memory. A line ``PASS|MISS name value target n`` for each target.
+the customer authorised it. FSDD are six men; Speech Commands people say the digits of which they have clips. Also:
+what the model costs in disk, time to load and memory. A line ``PASS|MISS name value target n`` for each target.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Example:
 
 #: Cut into the word, cut around it, or with all that the recording holds: what is heard between words is
 #: seldom silence.
-_MARGINS = (((-200, -280), (120, 160)), ((0, 0), (480, 720)), ((0, 0), (4000, 4000)))
+_MARGINS = (((-320, -480), (120, 160)), ((0, 0), (480, 720)), ((0, 0), (4000, 4000)))
 
 
 @dataclass
@@ -73,17 +73,18 @@ class Mixer:
     def example(self, placed: bool = False) -> Example:
         """One example; ``placed``: of the kind whose word places are known."""
         draw = 0.0 if placed else self._rng.random()
-        if draw < 0.59:
+        if draw < 0.57:
             clean, words, places = self._joined(others=not placed)
             arcs = utterance_arcs(words)
-        elif draw < 0.72:
+        elif draw < 0.68:
             clean, words = self._spoken_by_machine()
             arcs, places = utterance_arcs(words), None
-        elif draw < 0.88:
+        elif draw < 0.84:
             clean, digits = self._fluent()
             arcs, places = number_arcs(digits), None
         elif draw < 0.96:
-            clean, arcs, places = self._sentence(), utterance_arcs([UNKNOWN]), None
+            clean = self._into_window(self._piece_of_sentence(1, WINDOW_S), 1.2)
+            arcs, places = utterance_arcs([UNKNOWN]), None
         else:
             clean, arcs, places = np.zeros(_WINDOW, np.float32), utterance_arcs([]), []
         return Example(self._telephone(clean), arcs, places)
@@ -103,9 +104,11 @@ class Mixer:
         return wanted
 
     def _other(self) -> tuple[str, np.ndarray]:
-        """A word that is no real digit: yes or no, a word we do not know, a synthetic word."""
+        """What is no real digit: a piece of a sentence, yes or no, a word we do not know, a synthetic word."""
         draw = self._rng.random()
-        if draw < 0.35:
+        if draw < 0.15:
+            return UNKNOWN, self._piece_of_sentence(0.3, 2.0)
+        if draw < 0.4:
             word, clip = self._corpus.words[self._rng.integers(len(self._corpus.words))]
             return word, clip.cut(160, 160)
         if draw < 0.65:
@@ -183,11 +186,11 @@ class Mixer:
             return self._fluent()
         return self._into_window(clip.cut(margin, margin), 1.6), digits
 
-    def _sentence(self) -> np.ndarray:
+    def _piece_of_sentence(self, shortest_s: float, longest_s: float) -> np.ndarray:
         samples = self._corpus.sentences[self._rng.integers(len(self._corpus.sentences))]
-        length = min(len(samples), int(self._rng.uniform(1, WINDOW_S) * SAMPLE_RATE))
+        length = min(len(samples), int(self._rng.uniform(shortest_s, longest_s) * SAMPLE_RATE))
         start = int(self._rng.integers(len(samples) - length + 1))
-        return self._into_window(samples[start : start + length], 1.2)
+        return samples[start : start + length]
 
     # --- how it arrives
 

@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="begin with the weights of this model, not with random ones")
     parser.add_argument("--id", default="digits-1", help="model id in the manifest")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of the training; another process makes examples")
     return parser.parse_args()
 
 
@@ -70,7 +71,7 @@ def main() -> None:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the other process ends, too
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)

@@ -114,6 +114,8 @@ class Supply:
         return self._mixture()
 
     def _new(self, wait: bool) -> list[Sample]:
+        if not self._process.is_alive():
+            raise RuntimeError("the process that makes examples has ended; its error is printed above")
         try:
             fresh = self._queue.get(block=wait)
         except queue.Empty:

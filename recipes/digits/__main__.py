@@ -80,7 +80,7 @@ def main() -> None:
         synthetic.generate(SYNTHETIC_SENTENCES, spoken_by_machine)
     settings = Settings(args.minutes)
     if args.start:  # no flat start, and steps that do not throw away what is known
-        settings = Settings(args.minutes, learning_rate=1.2e-3, flat_start_steps=0)
+        settings = Settings(args.minutes, learning_rate=6e-4, plateau=0.15, flat_start_steps=0)
     trainer = Trainer(settings)
     corpus = clips.load(args.speech, own=args.own)
     words: list[fluent.Places] = []

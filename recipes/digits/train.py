@@ -24,6 +24,7 @@ class Settings:
     minutes: float
     batch: int = 16
     learning_rate: float = 2e-3
+    plateau: float = 0.4  # share of the time before the learning rate begins to fall
     flat_start_steps: int = 300
     frame_weight: float = 0.15  # of word cross-entropy beside LF-MMI
     checkpoint_every_s: float = 240
@@ -100,9 +101,10 @@ class Trainer:
         self._average.module.load_state_dict(self.network.state_dict())
 
     def _learning_rate(self) -> float:
-        """Warm-up, a plateau for 40 % of the time, then a cosine to nearly nothing."""
+        """Warm-up, a plateau, then a cosine to nearly nothing."""
         done = min(1.0, self.elapsed_s / (60 * self.settings.minutes))
-        decay = 1.0 if done < 0.4 else 0.5 * (1 + math.cos(math.pi * (done - 0.4) / 0.6)) + 0.003
+        falling = max(0.0, done - self.settings.plateau) / (1 - self.settings.plateau)
+        decay = 0.5 * (1 + math.cos(math.pi * falling)) + 0.003
         return self.settings.learning_rate * decay * min(1.0, (self.step + 1) / 100)
 
     def _loss(self, scores: torch.Tensor, batch: list[Sample]) -> torch.Tensor:

@@ -13,18 +13,22 @@ because an amount is held first and posted later, the bank is asked for as long 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from redis import RedisError
 from sqlalchemy.orm import Session
 
 from ivr.customers.models import Bill, BillStatus, Card
 from ivr.jobs import Again, GiveUp, Held
 from ivr.payments import service
 from ivr.payments.bank import Authorised, Bank, BankError, Captured, Declined, Voided
+from ivr.payments.keeper import as_pending
 from ivr.payments.models import Payment
+from ivr.payments.pending import PendingDebits
 from ivr.payments.states import Event, State
 
 PATIENT_ATTEMPTS = 6
@@ -47,8 +51,8 @@ Answer = Authorised | Declined | Captured | Voided
 log = structlog.get_logger(__name__)
 
 
-def debit(held: Held, bank: Bank) -> None:
-    """Carry a payment on to its end from wherever it stands.
+def debit(held: Held, bank: Bank, pending: PendingDebits | None = None) -> None:
+    """Carry a payment on to its end from wherever it stands. A bank that confirms debits needs ``pending``.
 
     Raises Again when the bank gave no answer, GiveUp when a person is needed, LeaseLost.
     """
@@ -58,20 +62,31 @@ def debit(held: Held, bank: Bank) -> None:
             log.error("payment needs a person", payment=payment.id, state=payment.state)
             raise GiveUp("KeyLifeOver")
         try:
+            if pending and payment.state is State.AUTHORISED:  # before the bank asks for it; stored is it already
+                pending.put(as_pending(payment, order.card_token, order.merchant), datetime.now(UTC))
             answer = ask(bank, payment, order)
-        except BankError as error:
+        except (BankError, RedisError) as error:
             log.warning(
                 "bank gave no answer", payment=payment.id, state=payment.state, error=type(error).__name__
             )
             if _caller_waits(payment) and held.attempts >= PATIENT_ATTEMPTS:
-                _record(held, payment.id, Event.LOSE, why=type(error).__name__)
+                payment = _record(held, payment.id, Event.LOSE, why=type(error).__name__)
+                _forget(pending, payment, order)
             raise Again(wait_before(held.attempts + 1), type(error).__name__) from error
         payment = _record_answer(held, payment, answer)
+        _forget(pending, payment, order)
 
 
 def wait_before(attempt: int) -> timedelta:
     """How long to wait before attempt number 2, 3, ...: doubling, from half a second to ten minutes."""
     return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(attempt - 2, 20)))
+
+
+def _forget(pending: PendingDebits | None, payment: Payment, order: Order) -> None:
+    """Take out of the index what is pending no more. What a lost Redis or worker leaves there is never confirmed."""
+    if pending and payment.bank_reference and payment.state is not State.AUTHORISED:
+        with suppress(RedisError):
+            pending.drop(as_pending(payment, order.card_token, order.merchant).debit)
 
 
 def _caller_waits(payment: Payment) -> bool:

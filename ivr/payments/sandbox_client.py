@@ -40,7 +40,7 @@ class SandboxBank:
 
     def __init__(self, url: str, api_key: str, *, confirms: bool = False) -> None:
         self.capabilities = replace(self.capabilities, debit_confirmation=confirms)
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._http = requests.Session()
         self._http.trust_env = False  # a process of ours nearby: no proxy, no .netrc
         self._http.headers["X-Api-Key"] = api_key
@@ -118,7 +118,7 @@ class SandboxBank:
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
-            return self._http.request(method, self._url + path, timeout=TIMEOUT_S, **arguments)
+            return self._http.request(method, self.url + path, timeout=TIMEOUT_S, **arguments)
         except requests.RequestException as error:
             # Without its text and its cause: they may quote the request.
             raise BankUnavailable(f"no answer from the bank ({type(error).__name__})") from None

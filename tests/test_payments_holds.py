@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 from payments_support import add_payer, captures, confirm, history, make_due, new_pan, status
 from sqlalchemy import select
 
 from ivr.customers.models import Bill, Notice
+from ivr.ops.cli import main
 from ivr.payments import holds, refunds, verify, worker
 from ivr.payments.books import balances
 from ivr.payments.models import Payment
@@ -235,3 +237,47 @@ def test_a_bank_that_is_away_does_not_undo_a_posted_hold(
     assert status(database, payment.id)[0] == "paid"
     assert captures(bank, payment.id) == [1000]
     agree(database, bank, payment)
+
+
+def test_the_operators_commands(
+    database: Database,
+    bank: SandboxBank,
+    bank_settings: Settings,
+    payment: Payment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)  # the fixture made the tables
+    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
+    monkeypatch.setattr("ivr.ops.commands.payments.settings", lambda: bank_settings)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["payments", *arguments])
+        return result.exit_code, result.output
+
+    code, table = run("held")
+    assert code == 0
+    assert payment.id in table
+    assert "42.10" in table
+    assert run("post", payment.id, "--amount-minor", "4211", "--why", "x")[0] == 1
+    code, said = run("post", payment.id, "--amount-minor", "1000", "--why", "two nights", "--key", "k")
+    assert (code, said) == (0, f"payment {payment.id}: 1000 minor units to be debited, key k\n")
+    assert run("held") == (0, "nothing is held\n")
+    assert run("release", payment.id, "--why", "x") == (1, f"Error: payment {payment.id} is authorised, not held\n")
+    work(bank_settings)
+    assert captures(bank, payment.id) == [1000]
+    assert run("verify", "--without-bank")[0] == 0
+
+
+def test_a_hold_is_released_by_command(
+    database: Database,
+    bank: SandboxBank,
+    bank_settings: Settings,
+    payment: Payment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)
+    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
+    result = CliRunner().invoke(main, ["payments", "release", payment.id, "--why", "did not come"])
+    assert result.exit_code == 0
+    work(bank_settings)
+    assert status(database, payment.id) == ("voided", "open")

@@ -23,6 +23,7 @@ from ivr.payments.notices import Confirmations
 from ivr.payments.pending import PendingDebits, Verdict
 from ivr.payments.states import Event
 from ivr.store.db import Database
+from ivr.store.redis import RedisUnavailable
 from ivr.webhooks.signature import verified
 
 pytest_plugins = ["notices_fixtures"]
@@ -316,6 +317,21 @@ def test_without_redis_no_decision_is_made(database: Database, payment: Payment,
     with pytest.raises(redis.RedisError):
         Confirmations(database, away, utc_now).answer(notices.Notice("ntc_1", "sandbox", debit))
     assert recorded(database) == []
+
+
+def test_a_redis_that_cannot_be_started_is_tried_again_by_whoever_keeps_the_index(
+    database: Database, pending: PendingDebits, payment: Payment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(_: PendingDebits) -> bool:
+        raise RedisUnavailable("redis-server did not answer")
+
+    pending.drop(keeper.as_pending(payment, TOKEN, "City Water").debit)
+    with monkeypatch.context() as while_away:
+        while_away.setattr(PendingDebits, "is_whole", unavailable)
+        keeper.keep_whole(database, "sandbox", pending)
+    keeper.keep_whole(database, "sandbox", pending, anew=True)
+    debit = keeper.as_pending(payment, TOKEN, "City Water").debit
+    assert pending.match("n", debit, datetime.now(UTC)) == (Verdict.FOUND, payment.id)
 
 
 def test_the_rebuild_reads_all_pages_and_only_what_is_pending(

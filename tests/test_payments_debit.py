@@ -224,7 +224,9 @@ def test_a_request_that_never_came_is_void_even_if_it_comes_late(
     assert history(database, payment.id) == ["created", "debiting", "unknown", "voided"]
     with database.transaction() as session:
         token = session.get_one(Card, payment.card_id).bank_token
-    bank.authorise(token, 4210, "USD", key=payment.bank_idempotency_key, reference=payment.id)
+    bank.authorise(
+        token, 4210, "USD", key=payment.bank_idempotency_key, reference=payment.id, merchant="City Water"
+    )
     assert [row["status"] for row in bank.books()["authorisations"] if row["reference"] == payment.id] == [
         "voided"
     ]

@@ -181,8 +181,11 @@ class Engine:
             return Outcome(self._start_payment(call), call)
         if payment.state in FAILED:
             return Outcome(Event.DECLINED, call)
+        if payment.state is PaymentState.HELD:
+            return Outcome(Event.HELD, call)
         if payment.state is PaymentState.PAID:
-            return Outcome(Event.PAID, replace(call, receipt=payment.receipt_number or ""))
+            bill = {**(call.bill or {}), "amount_minor": payment.debit_minor}
+            return Outcome(Event.PAID, replace(call, bill=bill, receipt=payment.receipt_number or ""))
         return Outcome(Event.PENDING, call)
 
 

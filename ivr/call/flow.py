@@ -55,6 +55,7 @@ class Event(StrEnum):
     TOO_LARGE = "too_large"
     CONFIRMED = "confirmed"
     PENDING = "pending"
+    HELD = "held"
     PAID = "paid"
     DECLINED = "declined"
     MAY_ENROL = "may_enrol"
@@ -173,6 +174,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     # The worker debits; the caller holds.
     (S.DEBIT, E.PENDING): Row(S.DEBIT, "pay.still"),
     (S.DEBIT, E.EXHAUSTED): Row(S.OVER, "pay.later"),
+    (S.DEBIT, E.HELD): Row(S.OVER, "pay.held"),
     (S.DEBIT, E.PAID): Row(S.OVER, "pay.done"),
     (S.DEBIT, E.DECLINED): Row(S.OVER, "pay.declined"),
     # Enrolment, entered with a single-use code and an authorised card.

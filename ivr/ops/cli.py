@@ -16,7 +16,7 @@ COMMANDS = {
     "customer": "Who may call and pay.",
     "card": "Cards that customers have authorised to be debited.",
     "bill": "What customers owe.",
-    "payments": "Refunds, what needs a person, settlement, checks.",
+    "payments": "Holds, refunds, what needs a person, settlement, checks.",
     "webhook": "Where merchants are told what became of payments.",
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",

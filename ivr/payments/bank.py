@@ -7,6 +7,7 @@ may be repeated at any time and is answered as the first was.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -32,9 +33,10 @@ class Token:
 
 @dataclass(frozen=True)
 class Authorised:
-    """The bank holds the amount for us under ``reference``."""
+    """The bank holds the amount for us under ``reference``, until it lets go by itself (None: it does not say when)."""
 
     reference: str
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,30 @@ class BankRejected(BankError):
     """The bank calls our request wrong (our key, our data): nothing happened, and people must look at it."""
 
 
+class NotConfirmed(BankError):
+    """The bank asked us whether to debit and did not hear yes: it debited nothing. Repeat it with the same key."""
+
+
 class InvalidCard(BankError):
     """The bank will not give a token for this card."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a connector's bank can do."""
+
+    debit_confirmation: bool
+    """It tells us that it is about to debit, and debits only when we confirm."""
+    look_up_by_key: bool
+    partial_capture: bool
+    telephone_order: bool
 
 
 class Bank(Protocol):
     """A connector. Every method raises BankUnavailable and BankRejected."""
 
     name: str
+    capabilities: Capabilities
     test_only: bool
     """Whether its money is play money: test customers, and only they, are debited there."""
 
@@ -94,12 +112,15 @@ class Bank(Protocol):
         """A token for a card; the same card gives the same token. Raises InvalidCard."""
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str
+        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
     ) -> Authorised | Declined:
-        """Hold an amount. ``reference`` is our own name of the payment."""
+        """Hold an amount. ``reference`` is our own name of the payment, ``merchant`` whom the cardholder pays."""
 
-    def capture(self, bank_reference: str, *, key: str) -> Captured | Voided:
-        """Debit what is held; Voided when it is held no longer."""
+    def capture(self, bank_reference: str, amount_minor: int, *, key: str) -> Captured | Voided:
+        """Debit this much of what is held, and let go of the rest; Voided when it is held no longer.
+
+        Raises NotConfirmed too, if the bank confirms debits with us.
+        """
 
     def void(self, bank_reference: str, *, key: str) -> Voided | Captured:
         """Give back what is held; Captured when it was debited before. Either way it is resolved for good."""

@@ -9,4 +9,5 @@ from ivr.settings import Settings
 
 def connect(settings: Settings) -> Bank:
     """The connector of ``settings.bank``. It connects lazily; share one a process."""
-    return SandboxBank(settings.bank_url, settings.bank_api_key.get_secret_value())
+    confirms = settings.bank_notice_secret is not None
+    return SandboxBank(settings.bank_url, settings.bank_api_key.get_secret_value(), confirms=confirms)

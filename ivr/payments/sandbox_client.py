@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal
 
 import requests
@@ -11,10 +13,12 @@ from ivr.payments.bank import (
     Authorised,
     BankRejected,
     BankUnavailable,
+    Capabilities,
     Captured,
     Declined,
     DeclineReason,
     InvalidCard,
+    NotConfirmed,
     Refunded,
     StatementLine,
     Token,
@@ -30,9 +34,13 @@ class SandboxBank:
 
     name = "sandbox"
     test_only = True
+    capabilities = Capabilities(
+        debit_confirmation=False, look_up_by_key=True, partial_capture=True, telephone_order=True
+    )
 
-    def __init__(self, url: str, api_key: str) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, url: str, api_key: str, *, confirms: bool = False) -> None:
+        self.capabilities = replace(self.capabilities, debit_confirmation=confirms)
+        self.url = url.rstrip("/")
         self._http = requests.Session()
         self._http.trust_env = False  # a process of ours nearby: no proxy, no .netrc
         self._http.headers["X-Api-Key"] = api_key
@@ -42,20 +50,26 @@ class SandboxBank:
         return Token(answer["token"], answer["brand"], answer["last4"])
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str
+        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
     ) -> Authorised | Declined:
-        wanted = {"token": token, "amount_minor": amount_minor, "currency": currency, "reference": reference}
+        wanted = {
+            "token": token,
+            "amount_minor": amount_minor,
+            "currency": currency,
+            "reference": reference,
+            "merchant": merchant,
+        }
         found = _outcome(self._post("/authorisations", wanted, key))
         assert isinstance(found, Authorised | Declined), (
             "the first answer to an authorisation is no capture or void"
         )
         return found
 
-    def capture(self, bank_reference: str, *, key: str) -> Captured | Voided:
-        return self._resolve(bank_reference, "capture", key)
+    def capture(self, bank_reference: str, amount_minor: int, *, key: str) -> Captured | Voided:
+        return self._resolve(bank_reference, "capture", key, {"amount_minor": amount_minor})
 
     def void(self, bank_reference: str, *, key: str) -> Voided | Captured:
-        return self._resolve(bank_reference, "void", key)
+        return self._resolve(bank_reference, "void", key, {})
 
     def refund(self, bank_reference: str, amount_minor: int, *, key: str) -> Refunded | Declined:
         answer = self._post(f"/authorisations/{bank_reference}/refund", {"amount_minor": amount_minor}, key)
@@ -83,15 +97,17 @@ class SandboxBank:
         return Token(answer["token"], answer["brand"], answer["last4"])
 
     def books(self) -> dict[str, Any]:
-        """Sandbox only: accounts, authorisations and captures, for checks."""
+        """Sandbox only: accounts, authorisations, captures and notices, for checks."""
         return _body(self._send("GET", "/_books"))
 
     def control(self, **wanted: Any) -> None:
         """Sandbox only: latency and failures on command; without arguments, none."""
         self._post("/_control", wanted)
 
-    def _resolve(self, bank_reference: str, operation: str, key: str) -> Captured | Voided:
-        found = _outcome(self._post(f"/authorisations/{bank_reference}/{operation}", {}, key))
+    def _resolve(
+        self, bank_reference: str, operation: str, key: str, wanted: Mapping[str, int]
+    ) -> Captured | Voided:
+        found = _outcome(self._post(f"/authorisations/{bank_reference}/{operation}", wanted, key))
         if not isinstance(found, Captured | Voided):
             raise BankRejected(f"the bank did not {operation}: {type(found).__name__}")
         return found
@@ -102,7 +118,7 @@ class SandboxBank:
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         try:
-            return self._http.request(method, self._url + path, timeout=TIMEOUT_S, **arguments)
+            return self._http.request(method, self.url + path, timeout=TIMEOUT_S, **arguments)
         except requests.RequestException as error:
             # Without its text and its cause: they may quote the request.
             raise BankUnavailable(f"no answer from the bank ({type(error).__name__})") from None
@@ -119,6 +135,8 @@ def _body(response: requests.Response) -> dict[str, Any]:
     error = body.get("error", {})
     if error.get("code") == "invalid_card":
         raise InvalidCard(error.get("message"))
+    if error.get("code") == "not_confirmed":
+        raise NotConfirmed(error.get("message"))
     kind = BankUnavailable if response.status_code >= 500 else BankRejected
     raise kind(f"{response.status_code} {error.get('code')}")
 
@@ -126,7 +144,7 @@ def _body(response: requests.Response) -> dict[str, Any]:
 def _outcome(authorisation: Mapping[str, Any]) -> Authorised | Declined | Captured | Voided:
     match authorisation["status"]:
         case "authorised":
-            return Authorised(authorisation["id"])
+            return Authorised(authorisation["id"], datetime.fromisoformat(authorisation["expires_at"]))
         case "declined":
             return Declined(_reason(authorisation["decline"]))
         case "captured":

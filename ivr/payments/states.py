@@ -5,6 +5,8 @@ created ─send─> debiting ─authorise─> authorised ─capture─> paid ─
    └─decline───────┴─> refused            └─> voided
                 lose (from debiting, authorised) ─> unknown ─decline, void, capture─> refused, voided, paid
 
+Only held at first: debiting ─hold─> held ─post─> authorised, or held ─release─> voiding ─void─> voided.
+
 Before the debit: created ─verify─> verifying ─ask─> awaiting ─approve─> approved ─send─> debiting. Until it is sent
 a payment can also be declined, cancelled and expire.
 """
@@ -23,6 +25,8 @@ class State(StrEnum):
     APPROVED = "approved"
     DEBITING = "debiting"  # an authorisation may be under way at the bank
     AUTHORISED = "authorised"  # the bank holds the amount; a capture may be under way
+    HELD = "held"  # the bank holds the amount until somebody has it posted, whole or in part, or released
+    VOIDING = "voiding"  # to be given back; a void may be under way
     UNKNOWN = "unknown"  # the bank did not answer in time: it must be asked until the outcome is certain
     PAID = "paid"
     PART_REFUNDED = "part_refunded"
@@ -41,6 +45,9 @@ class Event(StrEnum):
     APPROVE = "approve"
     SEND = "send"
     AUTHORISE = "authorise"
+    HOLD = "hold"
+    POST = "post"
+    RELEASE = "release"
     CAPTURE = "capture"
     DECLINE = "decline"
     VOID = "void"
@@ -65,6 +72,13 @@ MOVES: dict[tuple[State, Event], State] = {
     **{(state, Event.CANCEL): State.CANCELLED for state in UNSENT},
     **{(state, Event.EXPIRE): State.EXPIRED for state in UNSENT},
     (State.DEBITING, Event.AUTHORISE): State.AUTHORISED,
+    (State.DEBITING, Event.HOLD): State.HELD,
+    (State.HELD, Event.POST): State.AUTHORISED,
+    (State.HELD, Event.RELEASE): State.VOIDING,
+    (State.HELD, Event.LOSE): State.UNKNOWN,
+    (State.VOIDING, Event.VOID): State.VOIDED,
+    (State.VOIDING, Event.CAPTURE): State.PAID,
+    (State.VOIDING, Event.LOSE): State.UNKNOWN,
     (State.DEBITING, Event.DECLINE): State.REFUSED,
     (State.DEBITING, Event.LOSE): State.UNKNOWN,
     (State.AUTHORISED, Event.CAPTURE): State.PAID,

@@ -4,21 +4,25 @@
 POST /accounts                  pan, name, balance_minor               token, brand, last4
 POST /tokens                    pan, exp_year, exp_month               token, brand, last4
 POST /authorisations            token, amount_minor, currency,         the authorisation
-                                reference
-POST /authorisations/ID/capture                                        the authorisation
+                                reference, merchant
+POST /authorisations/ID/capture amount_minor (default: the whole)      the authorisation
 POST /authorisations/ID/void                                           the authorisation
 POST /authorisations/ID/refund  amount_minor                           the refund
 GET  /authorisations?key=KEY                                           the authorisation, or 404
-GET  /_books                                                           accounts, authorisations, captures, refunds
+GET  /_books                                                           accounts, authorisations, captures, refunds,
+                                                                       notices
 POST /_control                  latency_ms, answer_delay_ms, fail,     what is in force
-                                lose, decline
+                                lose, decline, hold_s, unasked
 =============================== ====================================== ================================
 
 The POSTs on authorisations need an ``Idempotency-Key``. ``/_control`` replaces everything that was in force:
 ``latency_ms`` waits before a request is booked, ``answer_delay_ms`` after it; ``{"fail": {"authorise": 2}}``
 answers 503 twice and books nothing; ``lose`` books first and answers 503 then;
-``{"decline": {"authorise": "blocked"}}`` declines every authorisation. Operations: tokenise, authorise,
-capture, void, refund, look_up.
+``{"decline": {"authorise": "blocked"}}`` declines every authorisation; ``hold_s`` is how long what is authorised
+from now on is held; with ``unasked`` the bank posts it by itself. Operations: tokenise, authorise, capture, void,
+refund, look_up.
+
+With ``--confirm-at URL`` nothing is posted before that URL confirmed it: see ``confirming``.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ import hmac
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from flask import Flask, Response, jsonify, request
@@ -36,6 +41,7 @@ from werkzeug.exceptions import HTTPException
 
 from ivr.payments.bank import DeclineReason
 from ivr.payments.sandbox.books import (
+    AUTHORISATION_LIFE,
     DEFAULT_BALANCE_MINOR,
     BookError,
     Books,
@@ -46,6 +52,7 @@ from ivr.payments.sandbox.books import (
     refund,
     void,
 )
+from ivr.payments.sandbox.confirming import Confirming
 
 Operation = Literal["tokenise", "authorise", "capture", "void", "refund", "look_up"]
 _DelayMs = Annotated[int, Field(ge=0, le=60_000)]
@@ -74,6 +81,11 @@ class NewAuthorisation(_Request):
     amount_minor: _Amount
     currency: str = Field(pattern="^[A-Z]{3}$")
     reference: str = Field(max_length=128)
+    merchant: str = Field("", max_length=200)
+
+
+class NewCapture(_Request):
+    amount_minor: _Amount | None = None
 
 
 class NewRefund(_Request):
@@ -86,6 +98,8 @@ class Control(_Request):
     fail: dict[Operation, int] = {}
     lose: dict[Operation, int] = {}
     decline: dict[Literal["authorise"], DeclineReason] = {}
+    hold_s: Annotated[float, Field(gt=0, le=AUTHORISATION_LIFE.total_seconds())] = AUTHORISATION_LIFE.total_seconds()
+    unasked: bool = False
 
 
 class Switchboard:
@@ -114,8 +128,8 @@ class Switchboard:
             return left > 0
 
 
-def create_app(books: Books, api_key: str) -> Flask:
-    """The bank over these books, for callers who send this key."""
+def create_app(books: Books, api_key: str, confirming: Confirming | None = None) -> Flask:
+    """The bank over these books, for callers who send this key; ``confirming`` is asked before each debit."""
     app = Flask(__name__)
     switchboard = Switchboard()
     _answer_errors(app)
@@ -141,20 +155,33 @@ def create_app(books: Books, api_key: str) -> Flask:
     @app.post("/authorisations")
     def authorisations() -> tuple[Response, int]:
         wanted, key = NewAuthorisation.model_validate(_json()).model_dump(), _idempotency_key()
-        decline = switchboard.control.decline.get("authorise")
-        return switchboard.answer(
-            "authorise",
-            lambda: books.once(
-                key, {"authorise": wanted}, lambda db: authorise(db, key=key, decline=decline, **wanted)
-            ),
-        )
+        control = switchboard.control
+        decline, life = control.decline.get("authorise"), timedelta(seconds=control.hold_s)
+
+        def work() -> tuple[int, Row]:
+            status, body = books.once(
+                key, {"authorise": wanted}, lambda db: authorise(db, key=key, decline=decline, life=life, **wanted)
+            )
+            if control.unasked and body.get("status") == "authorised":
+                threading.Thread(target=post_unasked, args=[body["id"]], daemon=True).start()
+            return status, body
+
+        return switchboard.answer("authorise", work)
+
+    def post(identifier: str, amount_minor: int | None, key: str) -> tuple[int, Row]:
+        if confirming:
+            confirming.ask(identifier, amount_minor)
+        asked = {"capture": identifier, "amount_minor": amount_minor}
+        return books.once(key, asked, lambda db: capture(db, identifier, amount_minor))
+
+    def post_unasked(identifier: str) -> None:
+        with suppress(BookError):
+            post(identifier, None, f"unasked:{identifier}")
 
     @app.post("/authorisations/<identifier>/capture")
     def captures(identifier: str) -> tuple[Response, int]:
-        key = _idempotency_key()
-        return switchboard.answer(
-            "capture", lambda: books.once(key, {"capture": identifier}, lambda db: capture(db, identifier))
-        )
+        wanted, key = NewCapture.model_validate(_json() if request.content_length else {}), _idempotency_key()
+        return switchboard.answer("capture", lambda: post(identifier, wanted.amount_minor, key))
 
     @app.post("/authorisations/<identifier>/void")
     def voids(identifier: str) -> tuple[Response, int]:

@@ -6,7 +6,9 @@ worker carries on by the identical request.
 
 When the bank does not answer, the request is repeated after growing waits; after ``PATIENT_ATTEMPTS`` the
 payment is ``unknown`` and will be undone instead: whatever the bank holds for it is voided or, if the debit
-did happen, it is paid. What is still not certain after ``KEY_LIFE`` is left to a person.
+did happen, it is paid. What became of the authorisation is learnt from its reference, by look-up where the bank
+has one, by the identical request within its key's life, and then from the bank's list. What is in none of them
+after ``KEY_LIFE`` is left to a person.
 """
 
 from __future__ import annotations
@@ -15,12 +17,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ivr.customers.models import Bill, BillStatus, Card
+from ivr.customers.models import Bill, BillStatus, Card, Contact
 from ivr.jobs import Again, GiveUp, Held
 from ivr.payments import service
-from ivr.payments.bank import Authorised, Bank, BankError, Captured, Declined, Voided
+from ivr.payments.bank import (
+    Authorised,
+    Bank,
+    BankError,
+    BankUnavailable,
+    Captured,
+    Declined,
+    DeclineReason,
+    Linked,
+    SetupMissing,
+    Voided,
+)
 from ivr.payments.models import Payment
 from ivr.payments.states import Event, State
 
@@ -30,8 +44,11 @@ FIRST_WAIT = timedelta(seconds=0.5)
 LONGEST_WAIT = timedelta(minutes=10)
 KEY_LIFE = timedelta(hours=23)
 """How long after its start a payment's keys are used: banks forget them, Stripe after 24 hours."""
+LINK_LIFE = timedelta(hours=1)
+"""How long a customer may take to agree at her bank; her bill waits meanwhile."""
+FIRST_LOOK = timedelta(seconds=5)
 
-Answer = Authorised | Declined | Captured | Voided
+Answer = Authorised | Linked | Declined | Captured | Voided
 log = structlog.get_logger(__name__)
 
 
@@ -40,20 +57,33 @@ def debit(held: Held, bank: Bank) -> None:
 
     Raises Again when the bank gave no answer, GiveUp when a person is needed, LeaseLost.
     """
-    payment, token = _begin(held, bank)
+    payment, token, reachable = _begin(held, bank)
+    if payment.bank != bank.name and payment.state in _STEPS:
+        log.error("payment needs a person", payment=payment.id, why=f"it is being debited at {payment.bank}")
+        raise GiveUp("WrongBank")
     while ask := _STEPS.get(payment.state):
-        if datetime.now(UTC) - payment.created_at > KEY_LIFE:
-            log.error("payment needs a person", payment=payment.id, state=payment.state)
-            raise GiveUp("KeyLifeOver")
+        if payment.state in _SENT_BY_KEY and datetime.now(UTC) - payment.created_at > KEY_LIFE:
+            payment = _record(held, payment.id, Event.LOSE, why="KeyLifeOver")
+            continue
         try:
             answer = ask(bank, payment, token)
+            if isinstance(answer, Linked) and not reachable:
+                bank.void(answer.reference, key=payment.void_key)
+                answer = Declined(DeclineReason.AUTHENTICATION_REQUIRED)
+        except SetupMissing as error:
+            log.error("payment needs a person", payment=payment.id, error=type(error).__name__, why=str(error))
+            raise GiveUp(type(error).__name__) from error
         except BankError as error:
             log.warning(
                 "bank gave no answer", payment=payment.id, state=payment.state, error=type(error).__name__
             )
-            if payment.state is not State.UNKNOWN and held.attempts >= PATIENT_ATTEMPTS:
+            if payment.state in _SENT_BY_KEY and held.attempts >= PATIENT_ATTEMPTS:
                 _record(held, payment.id, Event.LOSE, why=type(error).__name__)
+            if payment.state is State.LINKED:
+                raise _later(payment) from error
             raise Again(wait_before(held.attempts + 1), type(error).__name__) from error
+        if isinstance(answer, Linked) and payment.state is State.LINKED:
+            raise _later(payment)
         payment = _record_answer(held, payment.id, answer)
 
 
@@ -62,8 +92,11 @@ def wait_before(attempt: int) -> timedelta:
     return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(attempt - 2, 20)))
 
 
-def _begin(held: Held, bank: Bank) -> tuple[Payment, str]:
-    """The payment and its card's token; a new payment is ``debiting``, or refused, when this returns."""
+def _begin(held: Held, bank: Bank) -> tuple[Payment, str, bool]:
+    """The payment, its card's token, and whether its customer can be sent a message.
+
+    A new payment is ``debiting``, or refused, when this returns.
+    """
     with held.transaction() as session:
         payment = session.get_one(Payment, held.payload["payment_id"], with_for_update=True)
         card = session.get_one(Card, payment.card_id)
@@ -78,7 +111,8 @@ def _begin(held: Held, bank: Bank) -> tuple[Payment, str]:
                 event, why = Event.DECLINE, type(error).__name__
             found = service.Move(payment.id, event, why)
             payment = service.record_move(session, found, who=f"worker:{held.holder}", now=now)
-        return payment, card.bank_token
+        contact = select(Contact.id).where(Contact.customer_id == payment.customer_id).limit(1)
+        return payment, card.bank_token, session.scalar(contact) is not None
 
 
 def _check(session: Session, payment: Payment, bank: Bank, now: datetime) -> None:
@@ -93,10 +127,25 @@ def _check(session: Session, payment: Payment, bank: Bank, now: datetime) -> Non
     service.check_card(session, payment.card_id, payment.customer_id, now)
 
 
-def _authorise(bank: Bank, payment: Payment, token: str) -> Authorised | Declined:
+def _authorise(bank: Bank, payment: Payment, token: str) -> Authorised | Linked | Declined:
     return bank.authorise(
         token, payment.amount_minor, payment.currency, key=payment.bank_idempotency_key, reference=payment.id
     )
+
+
+def _await_customer(bank: Bank, payment: Payment, token: str) -> Answer:
+    assert payment.bank_reference is not None, "a linked payment has the bank's reference"
+    found = bank.status(payment.bank_reference)
+    if isinstance(found, Linked) and datetime.now(UTC) - payment.created_at > LINK_LIFE:
+        # Void also what she agrees to in this moment: it was not debited, and she is told so.
+        return bank.void(payment.bank_reference, key=payment.void_key)
+    return found
+
+
+def _later(payment: Payment) -> Again:
+    """Look again at a linked payment, ever more rarely. No failed attempt: those of the capture are still to come."""
+    since_link = datetime.now(UTC) - payment.updated_at
+    return Again(max(FIRST_LOOK, since_link / 8), "CustomerNotYet", counted=False)
 
 
 def _capture(bank: Bank, payment: Payment, token: str) -> Captured | Voided:
@@ -105,14 +154,41 @@ def _capture(bank: Bank, payment: Payment, token: str) -> Captured | Voided:
 
 
 def _resolve(bank: Bank, payment: Payment, token: str) -> Declined | Captured | Voided:
-    # A bank that never saw the authorisation is sent it now: its key is then used up, and the lost request,
-    # should it still be under way, can do nothing more. A void resolves the hold: a late capture cannot.
-    found = bank.look_up(payment.bank_idempotency_key) or _authorise(bank, payment, token)
-    return bank.void(found.reference, key=payment.void_key) if isinstance(found, Authorised) else found
+    # A void resolves the hold: neither a late capture nor a late customer can then do anything.
+    found = _recover(bank, payment, token)
+    if isinstance(found, Authorised | Linked):
+        return bank.void(found.reference, key=payment.void_key)
+    return found
 
+
+def _recover(bank: Bank, payment: Payment, token: str) -> Answer:
+    """What became of the authorisation. Raises GiveUp when nothing tells."""
+    if payment.bank_reference is not None:
+        return Authorised(payment.bank_reference)
+    by_key = bank.capabilities.look_up_by_key
+    if by_key and (found := bank.look_up(payment.bank_idempotency_key)):
+        return found
+    if datetime.now(UTC) - payment.created_at <= KEY_LIFE:
+        # A bank that never saw the authorisation is sent it now: its key is then used up, and the lost request,
+        # should it still be under way, can do nothing more.
+        try:
+            return _authorise(bank, payment, token)
+        except BankUnavailable:  # some banks repeat under a key even a failure of their own: what did it leave?
+            if by_key or (found := bank.find(payment.id, payment.created_at)) is None:
+                raise
+            return found
+    if found := bank.find(payment.id, payment.created_at):
+        return found
+    log.error("payment needs a person", payment=payment.id, state=payment.state)
+    raise GiveUp("KeyLifeOver")
+
+
+_SENT_BY_KEY = (State.DEBITING, State.AUTHORISED)
+"""What is under way is repeated by its key, until the payment is given up as unknown."""
 
 _STEPS: dict[State, Callable[[Bank, Payment, str], Answer]] = {
     State.DEBITING: _authorise,
+    State.LINKED: _await_customer,
     State.AUTHORISED: _capture,
     State.UNKNOWN: _resolve,
 }
@@ -123,6 +199,10 @@ def _record_answer(held: Held, payment_id: str, answer: Answer) -> Payment:
         case Authorised(reference):
             return _record(
                 held, payment_id, Event.AUTHORISE, why="held by the bank", bank_reference=reference
+            )
+        case Linked(reference, url):
+            return _record(
+                held, payment_id, Event.LINK, why="the customer must agree", bank_reference=reference, link=url
             )
         case Declined(reason):
             return _record(held, payment_id, Event.DECLINE, why="declined by the bank", decline_reason=reason)
@@ -140,9 +220,10 @@ def _record(
     why: str,
     bank_reference: str | None = None,
     decline_reason: str | None = None,
+    link: str | None = None,
 ) -> Payment:
     with held.transaction() as session:
-        found = service.Move(payment_id, event, why, bank_reference, decline_reason)
+        found = service.Move(payment_id, event, why, bank_reference, decline_reason, link)
         payment = service.record_move(session, found, who=f"worker:{held.holder}", now=datetime.now(UTC))
         log.info("payment moved", payment=payment.id, state=payment.state, why=why)
         return payment

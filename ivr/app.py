@@ -8,6 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from ivr import log
 from ivr import services as service_parts
 from ivr.carrier import stream, webhooks
+from ivr.payments import stripe_events
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
 
@@ -30,6 +31,7 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
 
     stream.sock.init_app(app)
     app.register_blueprint(webhooks.blueprint)
+    app.register_blueprint(stripe_events.blueprint)
 
     @app.get("/health")
     def health() -> tuple[dict[str, str], int]:

@@ -55,18 +55,18 @@ def test_a_worker_that_makes_up_an_answer_is_noticed(
 ) -> None:
     from ivr.payments.bank import Captured
 
-    monkeypatch.setattr(SandboxBank, "capture", lambda self, reference, *, key: Captured())
+    monkeypatch.setattr(SandboxBank, "capture", lambda self, reference, amount_minor, *, key: Captured())
     assert run(server, tmp_path, "none").lost == 18
 
 
 def test_a_second_debit_is_noticed(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authorise, capture = SandboxBank.authorise, SandboxBank.capture
 
-    def eager(self: SandboxBank, token: str, *arguments: Any, key: str, **named: Any) -> Any:
-        found = authorise(self, token, *arguments, key=key, **named)
-        again = authorise(self, token, *arguments, key=new_id(), **named)
+    def eager(self: SandboxBank, token: str, amount_minor: int, *arguments: Any, key: str, **named: Any) -> Any:
+        found = authorise(self, token, amount_minor, *arguments, key=key, **named)
+        again = authorise(self, token, amount_minor, *arguments, key=new_id(), **named)
         if hasattr(again, "reference"):
-            capture(self, again.reference, key=new_id())
+            capture(self, again.reference, amount_minor, key=new_id())
         return found
 
     monkeypatch.setattr(SandboxBank, "authorise", eager)

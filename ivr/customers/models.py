@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, LargeBinary, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ivr.store.db import Base
@@ -111,6 +111,7 @@ class Bill(Base):
     currency: Mapped[str] = mapped_column(String(3))
     description: Mapped[str] = mapped_column(String(500), default="")
     status: Mapped[BillStatus] = mapped_column(_enum(BillStatus), default=BillStatus.OPEN)
+    hold_only: Mapped[bool] = mapped_column(default=False, server_default=false())  # held when paid, debited later
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
 

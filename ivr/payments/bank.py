@@ -44,9 +44,10 @@ class Token:
 
 @dataclass(frozen=True)
 class Authorised:
-    """The bank holds the amount for us under ``reference``."""
+    """The bank holds the amount for us under ``reference``, until it lets go by itself (None: it does not say when)."""
 
     reference: str
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,10 @@ class CurrencyNotSupported(SetupMissing):
     """The bank counts this currency in other minor units than we do."""
 
 
+class NotConfirmed(BankError):
+    """The bank asked us whether to debit and did not hear yes: it debited nothing. Repeat it with the same key."""
+
+
 class InvalidCard(BankError):
     """The bank will not give a token for this card, or does not know the token."""
 
@@ -134,15 +139,21 @@ class Bank(Protocol):
         """The card of a token that the bank gave elsewhere. Raises InvalidCard."""
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str
+        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
     ) -> Authorised | Linked | Declined:
-        """Hold an amount. ``reference`` is our own name of the payment. Raises KeyReused, SetupMissing."""
+        """Hold an amount. ``reference`` is our own name of the payment, ``merchant`` whom the cardholder pays.
+
+        Raises KeyReused and SetupMissing too.
+        """
 
     def status(self, bank_reference: str) -> Authorised | Linked | Declined | Captured | Voided:
         """How an authorisation stands now."""
 
     def capture(self, bank_reference: str, amount_minor: int | None = None, *, key: str) -> Captured | Voided:
-        """Debit what is held, or a part of it; Voided when it is held no longer."""
+        """Debit this much of what is held, or all, and let go of the rest; Voided when it is held no longer.
+
+        Raises KeyReused too, and NotConfirmed if the bank confirms debits with us.
+        """
 
     def void(self, bank_reference: str, *, key: str) -> Voided | Captured:
         """Give back what is held, or will be once the customer agrees; Captured when it was debited before.

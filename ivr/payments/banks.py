@@ -40,7 +40,6 @@ def _http(settings: Settings) -> Bank:
         settings.bank_url,
         settings.bank_api_key.get_secret_value(),
         test_only=settings.bank_test_only,
-        return_url=_return_url(settings),
     )
 
 

@@ -8,13 +8,16 @@ When the bank does not answer, the request is repeated after growing waits; afte
 payment is ``unknown`` and will be undone instead: whatever the bank holds for it is voided or, if the debit
 did happen, it is paid. What became of the authorisation is learnt from its reference, by look-up where the bank
 has one, by the identical request within its key's life, and then from the bank's list. What is in none of them
-after ``KEY_LIFE`` is left to a person.
+after ``KEY_LIFE`` is left to a person. Where no caller waits, because an amount is held first and posted later, the
+bank is asked for as long as that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import select
@@ -48,6 +51,16 @@ LINK_LIFE = timedelta(hours=1)
 """How long a customer may take to agree at her bank; her bill waits meanwhile."""
 FIRST_LOOK = timedelta(seconds=5)
 
+
+@dataclass(frozen=True)
+class Order:
+    """What the bank is told besides what the payment itself says, and whether its customer can be sent a link."""
+
+    card_token: str = field(repr=False)
+    merchant: str
+    reachable: bool
+
+
 Answer = Authorised | Linked | Declined | Captured | Voided
 log = structlog.get_logger(__name__)
 
@@ -57,19 +70,19 @@ def debit(held: Held, bank: Bank) -> None:
 
     Raises Again when the bank gave no answer, GiveUp when a person is needed, LeaseLost.
     """
-    payment, token, reachable = _begin(held, bank)
+    payment, order = _begin(held, bank)
     if payment.bank != bank.name and payment.state in _STEPS:
         log.error("payment needs a person", payment=payment.id, why=f"it is being debited at {payment.bank}")
         raise GiveUp("WrongBank")
     while ask := _STEPS.get(payment.state):
-        if payment.state in _SENT_BY_KEY and datetime.now(UTC) - payment.created_at > KEY_LIFE:
-            payment = _record(held, payment.id, Event.LOSE, why="KeyLifeOver")
+        if payment.state in _SENT_BY_KEY and datetime.now(UTC) - _keys_used_since(payment) > KEY_LIFE:
+            if not _caller_waits(payment):
+                log.error("payment needs a person", payment=payment.id, state=payment.state)
+                raise GiveUp("KeyLifeOver")
+            payment = _record(held, payment.id, Event.LOSE, why="its keys are too old")
             continue
         try:
-            answer = ask(bank, payment, token)
-            if isinstance(answer, Linked) and not reachable:
-                bank.void(answer.reference, key=payment.void_key)
-                answer = Declined(DeclineReason.AUTHENTICATION_REQUIRED)
+            answer = ask(bank, payment, order)
         except SetupMissing as error:
             log.error("payment needs a person", payment=payment.id, error=type(error).__name__, why=str(error))
             raise GiveUp(type(error).__name__) from error
@@ -77,14 +90,14 @@ def debit(held: Held, bank: Bank) -> None:
             log.warning(
                 "bank gave no answer", payment=payment.id, state=payment.state, error=type(error).__name__
             )
-            if payment.state in _SENT_BY_KEY and held.attempts >= PATIENT_ATTEMPTS:
+            if _caller_waits(payment) and held.attempts >= PATIENT_ATTEMPTS:
                 _record(held, payment.id, Event.LOSE, why=type(error).__name__)
             if payment.state is State.LINKED:
                 raise _later(payment) from error
             raise Again(wait_before(held.attempts + 1), type(error).__name__) from error
         if isinstance(answer, Linked) and payment.state is State.LINKED:
             raise _later(payment)
-        payment = _record_answer(held, payment.id, answer)
+        payment = _record_answer(held, payment, answer)
 
 
 def wait_before(attempt: int) -> timedelta:
@@ -92,16 +105,26 @@ def wait_before(attempt: int) -> timedelta:
     return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(attempt - 2, 20)))
 
 
-def _begin(held: Held, bank: Bank) -> tuple[Payment, str, bool]:
-    """The payment, its card's token, and whether its customer can be sent a message.
+def _caller_waits(payment: Payment) -> bool:
+    return payment.state is State.DEBITING or (payment.state is State.AUTHORISED and not payment.hold_only)
 
-    A new payment is ``debiting``, or refused, when this returns.
-    """
+
+def _keys_used_since(payment: Payment) -> datetime:
+    """When the keys that are in use may have been sent first: of what was held, only when it was posted or released."""
+    later = payment.hold_only and payment.state in (State.AUTHORISED, State.VOIDING)
+    return payment.updated_at if later else payment.created_at
+
+
+def _begin(held: Held, bank: Bank) -> tuple[Payment, Order]:
+    """The payment and what the bank is told of it; a new payment is ``debiting``, or refused, when this returns."""
     with held.transaction() as session:
         payment = session.get_one(Payment, held.payload["payment_id"], with_for_update=True)
         card = session.get_one(Card, payment.card_id)
+        now = datetime.now(UTC)
+        if payment.state is State.HELD and payment.hold_expires_at and payment.hold_expires_at <= now:
+            found = service.Move(payment.id, Event.RELEASE, "nobody posted it in time")
+            payment = service.record_move(session, found, who=f"worker:{held.holder}", now=now)
         if payment.state in (State.CREATED, State.APPROVED):
-            now = datetime.now(UTC)
             event, why = Event.SEND, "taken up"
             try:
                 _check(session, payment, bank, now)
@@ -112,7 +135,11 @@ def _begin(held: Held, bank: Bank) -> tuple[Payment, str, bool]:
             found = service.Move(payment.id, event, why)
             payment = service.record_move(session, found, who=f"worker:{held.holder}", now=now)
         contact = select(Contact.id).where(Contact.customer_id == payment.customer_id).limit(1)
-        return payment, card.bank_token, session.scalar(contact) is not None
+        return payment, Order(
+            card.bank_token,
+            session.get_one(Bill, payment.bill_id).merchant,
+            reachable=session.scalar(contact) is not None,
+        )
 
 
 def _check(session: Session, payment: Payment, bank: Bank, now: datetime) -> None:
@@ -127,16 +154,29 @@ def _check(session: Session, payment: Payment, bank: Bank, now: datetime) -> Non
     service.check_card(session, payment.card_id, payment.customer_id, now)
 
 
-def _authorise(bank: Bank, payment: Payment, token: str) -> Authorised | Linked | Declined:
+def _send(bank: Bank, payment: Payment, order: Order) -> Authorised | Linked | Declined:
+    found = _authorise(bank, payment, order)
+    if isinstance(found, Linked) and not order.reachable:
+        bank.void(found.reference, key=payment.void_key)
+        return Declined(DeclineReason.AUTHENTICATION_REQUIRED)
+    return found
+
+
+def _authorise(bank: Bank, payment: Payment, order: Order) -> Authorised | Linked | Declined:
     return bank.authorise(
-        token, payment.amount_minor, payment.currency, key=payment.bank_idempotency_key, reference=payment.id
+        order.card_token,
+        payment.amount_minor,
+        payment.currency,
+        key=payment.bank_idempotency_key,
+        reference=payment.id,
+        merchant=order.merchant,
     )
 
 
-def _await_customer(bank: Bank, payment: Payment, token: str) -> Answer:
+def _await_customer(bank: Bank, payment: Payment, order: Order) -> Answer:
     assert payment.bank_reference is not None, "a linked payment has the bank's reference"
     found = bank.status(payment.bank_reference)
-    if isinstance(found, Linked) and datetime.now(UTC) - payment.created_at > LINK_LIFE:
+    if isinstance(found, Linked) and datetime.now(UTC) - payment.updated_at > LINK_LIFE:
         # Void also what she agrees to in this moment: it was not debited, and she is told so.
         return bank.void(payment.bank_reference, key=payment.void_key)
     return found
@@ -148,20 +188,25 @@ def _later(payment: Payment) -> Again:
     return Again(max(FIRST_LOOK, since_link / 8), "CustomerNotYet", counted=False)
 
 
-def _capture(bank: Bank, payment: Payment, token: str) -> Captured | Voided:
+def _capture(bank: Bank, payment: Payment, order: Order) -> Captured | Voided:
     assert payment.bank_reference is not None, "an authorised payment has the bank's reference"
-    return bank.capture(payment.bank_reference, key=payment.capture_key)
+    return bank.capture(payment.bank_reference, payment.debit_minor, key=payment.capture_key)
 
 
-def _resolve(bank: Bank, payment: Payment, token: str) -> Declined | Captured | Voided:
+def _void(bank: Bank, payment: Payment, order: Order) -> Captured | Voided:
+    assert payment.bank_reference is not None, "a held payment has the bank's reference"
+    return bank.void(payment.bank_reference, key=payment.void_key)
+
+
+def _resolve(bank: Bank, payment: Payment, order: Order) -> Declined | Captured | Voided:
     # A void resolves the hold: neither a late capture nor a late customer can then do anything.
-    found = _recover(bank, payment, token)
+    found = _recover(bank, payment, order)
     if isinstance(found, Authorised | Linked):
         return bank.void(found.reference, key=payment.void_key)
     return found
 
 
-def _recover(bank: Bank, payment: Payment, token: str) -> Answer:
+def _recover(bank: Bank, payment: Payment, order: Order) -> Answer:
     """What became of the authorisation. Raises GiveUp when nothing tells."""
     if payment.bank_reference is not None:
         return Authorised(payment.bank_reference)
@@ -172,7 +217,7 @@ def _recover(bank: Bank, payment: Payment, token: str) -> Answer:
         # A bank that never saw the authorisation is sent it now: its key is then used up, and the lost request,
         # should it still be under way, can do nothing more.
         try:
-            return _authorise(bank, payment, token)
+            return _authorise(bank, payment, order)
         except BankUnavailable:  # some banks repeat under a key even a failure of their own: what did it leave?
             if by_key or (found := bank.find(payment.id, payment.created_at)) is None:
                 raise
@@ -183,47 +228,38 @@ def _recover(bank: Bank, payment: Payment, token: str) -> Answer:
     raise GiveUp("KeyLifeOver")
 
 
-_SENT_BY_KEY = (State.DEBITING, State.AUTHORISED)
+_SENT_BY_KEY = (State.DEBITING, State.AUTHORISED, State.VOIDING)
 """What is under way is repeated by its key, until the payment is given up as unknown."""
 
-_STEPS: dict[State, Callable[[Bank, Payment, str], Answer]] = {
-    State.DEBITING: _authorise,
+_STEPS: dict[State, Callable[[Bank, Payment, Order], Answer]] = {
+    State.DEBITING: _send,
     State.LINKED: _await_customer,
     State.AUTHORISED: _capture,
+    State.VOIDING: _void,
     State.UNKNOWN: _resolve,
 }
 
 
-def _record_answer(held: Held, payment_id: str, answer: Answer) -> Payment:
+def _record_answer(held: Held, payment: Payment, answer: Answer) -> Payment:
     match answer:
-        case Authorised(reference):
-            return _record(
-                held, payment_id, Event.AUTHORISE, why="held by the bank", bank_reference=reference
-            )
+        case Authorised(reference, expires_at):
+            event = Event.HOLD if payment.hold_only else Event.AUTHORISE
+            named = {"bank_reference": reference, "hold_expires_at": expires_at}
+            return _record(held, payment.id, event, why="held by the bank", **named)
         case Linked(reference, url):
-            return _record(
-                held, payment_id, Event.LINK, why="the customer must agree", bank_reference=reference, link=url
-            )
+            named = {"bank_reference": reference, "link": url}
+            return _record(held, payment.id, Event.LINK, why="the customer must agree at her bank", **named)
         case Declined(reason):
-            return _record(held, payment_id, Event.DECLINE, why="declined by the bank", decline_reason=reason)
+            return _record(held, payment.id, Event.DECLINE, why="declined by the bank", decline_reason=reason)
         case Captured():
-            return _record(held, payment_id, Event.CAPTURE, why="debited by the bank")
+            return _record(held, payment.id, Event.CAPTURE, why="debited by the bank")
         case Voided():
-            return _record(held, payment_id, Event.VOID, why="held by the bank no longer")
+            return _record(held, payment.id, Event.VOID, why="held by the bank no longer")
 
 
-def _record(
-    held: Held,
-    payment_id: str,
-    event: Event,
-    *,
-    why: str,
-    bank_reference: str | None = None,
-    decline_reason: str | None = None,
-    link: str | None = None,
-) -> Payment:
+def _record(held: Held, payment_id: str, event: Event, *, why: str, **learnt: Any) -> Payment:
     with held.transaction() as session:
-        found = service.Move(payment_id, event, why, bank_reference, decline_reason, link)
+        found = service.Move(payment_id, event, why, **learnt)
         payment = service.record_move(session, found, who=f"worker:{held.holder}", now=datetime.now(UTC))
         log.info("payment moved", payment=payment.id, state=payment.state, why=why)
         return payment

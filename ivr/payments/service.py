@@ -27,6 +27,8 @@ from ivr.payments.states import FAILED, Event, State, move
 from ivr.webhooks import outbox
 
 DEBIT_JOB = "payment.debit"
+DEBITED_AGAIN = ("expiry", "post", "release")
+"""Why a worker carries a payment on that was only held at first."""
 
 
 class BillNotOpen(PaymentError):
@@ -110,6 +112,7 @@ class Start:
             card_id=self.card_id,
             amount_minor=bill.amount_minor,
             currency=bill.currency,
+            hold_only=bill.hold_only,
             state=State.CREATED,
             idempotency_key=self.idempotency_key,
             bank=self.bank,
@@ -139,6 +142,7 @@ class Move:
     bank_reference: str | None = None
     decline_reason: str | None = None
     link: str | None = field(default=None, compare=False, repr=False)
+    hold_expires_at: datetime | None = field(default=None, compare=False)
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         payment = session.get_one(Payment, self.payment_id, with_for_update=True)
@@ -151,6 +155,7 @@ class Move:
             now=now,
             bank_reference=self.bank_reference,
             decline_reason=self.decline_reason,
+            hold_expires_at=self.hold_expires_at,
         )
         if self.link:
             tell(session, payment, "payment.link", now, link=self.link)
@@ -173,6 +178,7 @@ def apply(
     now: datetime,
     bank_reference: str | None = None,
     decline_reason: str | None = None,
+    hold_expires_at: datetime | None = None,
 ) -> None:
     """Move a payment (its row locked by the caller), write its history, and settle its bill when it is final.
 
@@ -182,10 +188,13 @@ def apply(
     payment.updated_at = now
     payment.bank_reference = bank_reference or payment.bank_reference
     payment.decline_reason = decline_reason or payment.decline_reason
+    payment.hold_expires_at = hold_expires_at or payment.hold_expires_at
     _record(session, payment, before, who=who, why=why)
     books.book_move(session, payment, event, now)
     if payment.state is State.PAID:
         _settle(session, payment, now)
+    elif payment.state is State.HELD:
+        _keep(session, payment, now)
     elif payment.state in FAILED:
         tell(session, payment, "payment.refused", now)
         outbox.emit(session, payment, "payment.refused", now)
@@ -230,6 +239,19 @@ def _settle(session: Session, payment: Payment, now: datetime) -> None:
     outbox.emit(session, payment, "payment.paid", now)
 
 
+def _keep(session: Session, payment: Payment, now: datetime) -> None:
+    """Tell of what is held, and look after it again when the bank lets go of it."""
+    tell(session, payment, "payment.held", now)
+    outbox.emit(session, payment, "payment.held", now)
+    if payment.hold_expires_at:
+        queue_debit(session, payment, "expiry", payment.hold_expires_at)
+
+
+def queue_debit(session: Session, payment: Payment, why: str, run_at: datetime) -> None:
+    """Have a worker carry the payment on again, at ``run_at``; once for each ``why``."""
+    jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}:{why}", run_at)
+
+
 def tell(
     session: Session,
     payment: Payment,
@@ -242,7 +264,7 @@ def tell(
     card, bill = session.get_one(Card, payment.card_id), session.get_one(Bill, payment.bill_id)
     values: dict[str, Any] = {
         "merchant": bill.merchant,
-        "amount_minor": payment.amount_minor if amount_minor is None else amount_minor,
+        "amount_minor": payment.debit_minor if amount_minor is None else amount_minor,
         "currency": payment.currency,
         "last4": card.last4,
         **more,

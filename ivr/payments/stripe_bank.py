@@ -47,8 +47,9 @@ _CLOCK_SKEW = timedelta(minutes=5)
 _PAGE = 100  # the most that Stripe lists at once
 
 # How many decimals Stripe's smallest units have; two, where nothing is said.
+_WHOLE = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"
 _DECIMALS = {
-    **dict.fromkeys(["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"], 0),
+    **dict.fromkeys(_WHOLE.split(), 0),
     **dict.fromkeys(["BHD", "JOD", "KWD", "OMR", "TND"], 3),
 }
 
@@ -96,7 +97,7 @@ class StripeBank:
         return Token(f"{method['customer']}/{method_id}", method["card"]["brand"], method["card"]["last4"])
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str
+        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
     ) -> Authorised | Linked | Declined:
         if get_currency_precision(currency) != _DECIMALS.get(currency, 2):
             raise CurrencyNotSupported(f"Stripe counts {currency} in other minor units than we do")
@@ -109,7 +110,7 @@ class StripeBank:
             "payment_method_types": ["card"],
             "capture_method": "manual",
             "confirm": True,
-            "metadata": {"payment": reference},
+            "metadata": {"payment": reference, "merchant": merchant},
             # The customer is on the telephone and has just agreed: not ``off_session``, which says that she is away.
             "payment_method_options": {"card": {"moto": True}},
             **self._return(),
@@ -187,8 +188,8 @@ class StripeBank:
 
     def _declined(self, error: stripe.CardError, method: str, key: str) -> Outcome:
         """What a declined card comes to: a link, if the issuer only wants to hear it from the customer herself."""
-        body = (error.json_body or {})["error"]
-        why = reason(body.get("decline_code") or error.code)
+        body = _error_of(error)
+        why = _why(error)
         intent_id = (body.get("payment_intent") or {}).get("id")
         if why is not DeclineReason.AUTHENTICATION_REQUIRED or not intent_id or not self._return_url:
             return Declined(why)
@@ -197,7 +198,7 @@ class StripeBank:
         try:
             return _outcome(_ask(lambda: self._api.payment_intents.confirm(intent_id, again, options)))
         except stripe.CardError as second:
-            return Declined(reason((second.json_body or {})["error"].get("decline_code") or second.code))
+            return Declined(_why(second))
 
     def _resolve(self, reference: str, request: Callable[[], stripe.StripeObject]) -> Captured | Voided:
         try:
@@ -208,7 +209,8 @@ class StripeBank:
             # It was resolved before, or our key brings back a failure of Stripe's: how the intent stands decides.
             found = self.status(reference)
             if not isinstance(found, Captured | Voided):
-                raise error if isinstance(error, BankError) else BankRejected("the issuer refused the capture") from None
+                refused = error if isinstance(error, BankError) else BankRejected("the issuer refused the capture")
+                raise refused from None
         if not isinstance(found, Captured | Voided):
             raise BankUnavailable(f"Stripe has not resolved it yet: {type(found).__name__}")
         return found
@@ -240,6 +242,15 @@ def _outcome(intent: Mapping[str, Any]) -> Outcome:
             return Declined(reason(error.get("decline_code") or error.get("code")))
         case status:
             raise BankUnavailable(f"the intent is {status}")
+
+
+def _error_of(error: stripe.StripeError) -> dict[str, Any]:
+    body: Any = error.json_body or {}
+    return dict(body.get("error") or {})
+
+
+def _why(error: stripe.CardError) -> DeclineReason:
+    return reason(_error_of(error).get("decline_code") or error.code)
 
 
 def _ask(request: Callable[[], stripe.StripeObject]) -> dict[str, Any]:

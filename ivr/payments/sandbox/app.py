@@ -43,7 +43,7 @@ from typing import Annotated, Any, Literal
 
 from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from ivr.payments.bank import DeclineReason
 from ivr.payments.sandbox.books import (
@@ -271,7 +271,10 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
         code = error.name.lower().replace(" ", "_")
-        return refused(BookError(error.code or 500, code, error.description or error.name))
+        response, status = refused(BookError(error.code or 500, code, error.description or error.name))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(error.valid_methods)
+        return response, status
 
 
 def _shown(body: Row) -> Row:

@@ -12,6 +12,8 @@ from ivr.clock import utc_now
 from ivr.keys import Keyring
 from ivr.locales import LOCALES
 from ivr.payments.banks import connect
+from ivr.payments.notices import Confirmations
+from ivr.payments.pending import PendingDebits
 from ivr.settings import Settings
 from ivr.speech.recogniser import DigitModel
 from ivr.store import redis
@@ -30,6 +32,7 @@ class Services:
     engine: Engine
     judge: Judge
     digits: DigitModel
+    confirmations: Confirmations | None = None  # where the bank confirms debits
 
 
 def build(settings: Settings) -> Services:
@@ -40,7 +43,8 @@ def build(settings: Settings) -> Services:
     database = Database(settings.sqlalchemy_url())
     upgrade(database)
     keyring = Keyring.load(settings)
-    calls = CallStore(redis.connect(settings), keyring)
+    client = redis.connect(settings)
+    calls = CallStore(client, keyring)
     encoder, scorer = Encoder.load(settings.voice_model_dir), Scorer.load(settings.voice_model_dir)
     judge = Judge(database, calls, keyring, encoder, scorer, utc_now)
     return Services(
@@ -52,4 +56,5 @@ def build(settings: Settings) -> Services:
         ),
         judge=judge,
         digits=DigitModel(settings.digit_model_dir),
+        confirmations=Confirmations(database, PendingDebits(client, keyring), utc_now),
     )

@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ivr.locales import Locale
 from ivr.resources import shipped
+from ivr.webhooks.signature import is_secret
 
 
 class Settings(BaseSettings):
@@ -52,7 +53,18 @@ class Settings(BaseSettings):
     stripe_webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_...: Stripe signs its events with it.")
     stripe_url: str | None = Field(None, description="Where Stripe is reached, if not at Stripe: for tests.")
 
+    bank_notice_secret: SecretStr | None = Field(
+        None, description="Shared with a bank that confirms debits: signs its notices and our answers (whsec_...)."
+    )
+
     webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
+
+    @field_validator("bank_notice_secret")
+    @classmethod
+    def _usable(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not is_secret(given.get_secret_value()):
+            raise ValueError("whsec_ and base64 of 24 to 64 random bytes")
+        return given
 
     def sqlalchemy_url(self) -> str:
         """The database URL in force."""

@@ -24,7 +24,9 @@ def connect(settings: Settings) -> Bank:
 def _sandbox(settings: Settings) -> Bank:
     from ivr.payments.sandbox_client import SandboxBank
 
-    return SandboxBank(settings.bank_url, settings.bank_api_key.get_secret_value())
+    return SandboxBank(
+        settings.bank_url, settings.bank_api_key.get_secret_value(), confirms=settings.bank_notice_secret is not None
+    )
 
 
 def _http(settings: Settings) -> Bank:
@@ -40,12 +42,15 @@ def _http(settings: Settings) -> Bank:
         settings.bank_url,
         settings.bank_api_key.get_secret_value(),
         test_only=settings.bank_test_only,
+        confirms=settings.bank_notice_secret is not None,
     )
 
 
 def _stripe(settings: Settings) -> Bank:
     from ivr.payments.stripe_bank import StripeBank  # takes a while to load, and only those who use it wait
 
+    if settings.bank_notice_secret is not None:
+        raise BankSettingsWrong("IVR_BANK_NOTICE_SECRET is for banks that confirm debits, and Stripe is none")
     key = settings.stripe_api_key.get_secret_value()
     if not key.startswith(("sk_live_", "rk_live_", "sk_test_", "rk_test_")):
         raise BankSettingsWrong(

@@ -15,11 +15,13 @@ bank is asked for as long as that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from redis import RedisError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -38,7 +40,9 @@ from ivr.payments.bank import (
     SetupMissing,
     Voided,
 )
+from ivr.payments.keeper import as_pending
 from ivr.payments.models import Payment
+from ivr.payments.pending import PendingDebits
 from ivr.payments.states import Event, State
 
 PATIENT_ATTEMPTS = 6
@@ -65,8 +69,8 @@ Answer = Authorised | Linked | Declined | Captured | Voided
 log = structlog.get_logger(__name__)
 
 
-def debit(held: Held, bank: Bank) -> None:
-    """Carry a payment on to its end from wherever it stands.
+def debit(held: Held, bank: Bank, pending: PendingDebits | None = None) -> None:
+    """Carry a payment on to its end from wherever it stands. A bank that confirms debits needs ``pending``.
 
     Raises Again when the bank gave no answer, GiveUp when a person is needed, LeaseLost.
     """
@@ -82,27 +86,38 @@ def debit(held: Held, bank: Bank) -> None:
             payment = _record(held, payment.id, Event.LOSE, why="its keys are too old")
             continue
         try:
+            if pending and payment.state is State.AUTHORISED:  # before the bank asks for it; stored is it already
+                pending.put(as_pending(payment, order.card_token, order.merchant), datetime.now(UTC))
             answer = ask(bank, payment, order)
         except SetupMissing as error:
             log.error("payment needs a person", payment=payment.id, error=type(error).__name__, why=str(error))
             raise GiveUp(type(error).__name__) from error
-        except BankError as error:
+        except (BankError, RedisError) as error:
             log.warning(
                 "bank gave no answer", payment=payment.id, state=payment.state, error=type(error).__name__
             )
             if _caller_waits(payment) and held.attempts >= PATIENT_ATTEMPTS:
-                _record(held, payment.id, Event.LOSE, why=type(error).__name__)
+                payment = _record(held, payment.id, Event.LOSE, why=type(error).__name__)
+                _forget(pending, payment, order)
             if payment.state is State.LINKED:
                 raise _later(payment) from error
             raise Again(wait_before(held.attempts + 1), type(error).__name__) from error
         if isinstance(answer, Linked) and payment.state is State.LINKED:
             raise _later(payment)
         payment = _record_answer(held, payment, answer)
+        _forget(pending, payment, order)
 
 
 def wait_before(attempt: int) -> timedelta:
     """How long to wait before attempt number 2, 3, ...: doubling, from half a second to ten minutes."""
     return min(LONGEST_WAIT, FIRST_WAIT * (1 << min(attempt - 2, 20)))
+
+
+def _forget(pending: PendingDebits | None, payment: Payment, order: Order) -> None:
+    """Take out of the index what is pending no more. What a lost Redis or worker leaves there is never confirmed."""
+    if pending and payment.bank_reference and payment.state is not State.AUTHORISED:
+        with suppress(RedisError):
+            pending.drop(as_pending(payment, order.card_token, order.merchant).debit)
 
 
 def _caller_waits(payment: Payment) -> bool:

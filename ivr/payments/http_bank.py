@@ -57,7 +57,7 @@ class HttpBank:
     def __init__(self, url: str, api_key: str, *, test_only: bool, confirms: bool = False) -> None:
         self.test_only = test_only
         self.capabilities = replace(self.capabilities, debit_confirmation=confirms)
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._http = requests.Session()
         self._http.headers["X-Api-Key"] = api_key
 
@@ -136,7 +136,7 @@ class HttpBank:
         try:
             return self._http.request(
                 method,
-                self._url + path,
+                self.url + path,
                 timeout=TIMEOUT_S,
                 allow_redirects=False,  # our key is for this bank alone
                 **arguments,

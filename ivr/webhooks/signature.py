@@ -7,8 +7,8 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
 from datetime import datetime
+from typing import Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -47,10 +47,16 @@ def signed_headers(endpoint_secret: str, message_id: str, timestamp_s: int, body
     }
 
 
-def verified(endpoint_secret: str, headers: Mapping[str, str], body: bytes, now: datetime) -> str:
+class Headers(Protocol):
+    """Headers by name, whatever their case."""
+
+    def get(self, name: str, default: str, /) -> str: ...
+
+
+def verified(endpoint_secret: str, headers: Headers, body: bytes, now: datetime) -> str:
     """The id of a message that is signed with this secret, within TOLERANCE_S of now. Raises BadSignature.
 
-    ``headers`` finds names whatever their case. Of several signatures, separated by spaces, one must be right.
+    Of several signatures, separated by spaces, one must be right.
     """
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not MESSAGE_ID.fullmatch(message_id) or not re.fullmatch("[0-9]{1,12}", timestamp):

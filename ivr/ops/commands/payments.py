@@ -87,7 +87,7 @@ def held_() -> None:
             .join(Bill, Bill.id == Payment.bill_id)
             .where(Payment.state == State.HELD)
             .order_by(Payment.hold_expires_at)
-        ).tuples()
+        )
         rows = [
             (p.id, merchant, format_amount(p.amount_minor, p.currency), desk.minute(p.hold_expires_at))
             for p, merchant in found

@@ -280,7 +280,7 @@ def test_the_sandbox_implements_the_openapi_file(bank_url: str, tmp_path: Path) 
     (tmp_path / "schemathesis.toml").write_text(f"[checks]\n{accepted}\n")  # a valid number may fail Luhn's check
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     assert program
-    arguments = ["--max-examples=2", "--seed=1", "--workers=4", "--no-color", "--warnings=off"]
+    arguments = ["--max-examples=2", "--seed=1", "--request-timeout=30", "--no-color", "--warnings=off"]
     done = subprocess.run(
         [program, "run", str(OPENAPI), f"--url={bank_url}", "--header=X-Api-Key: sandbox", *arguments],
         cwd=tmp_path,

@@ -36,6 +36,7 @@ from ivr.payments.bank import (
     Captured,
     Declined,
     DeclineReason,
+    KeyReused,
     Linked,
     SetupMissing,
     Voided,
@@ -233,7 +234,9 @@ def _recover(bank: Bank, payment: Payment, order: Order) -> Answer:
         # should it still be under way, can do nothing more.
         try:
             return _authorise(bank, payment, order)
-        except BankUnavailable:  # some banks repeat under a key even a failure of their own: what did it leave?
+        except (BankUnavailable, KeyReused):
+            # Some banks repeat under a key even a failure of their own, and a setting that changed since the first
+            # request makes this one another. What did the first one leave?
             if by_key or (found := bank.find(payment.id, payment.created_at)) is None:
                 raise
             return found

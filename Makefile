@@ -1,6 +1,7 @@
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
+# make bench-payments   notices matched and debits made per second
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -10,7 +11,7 @@ SPEECH ?= ../shared/speech
 BREAK ?=
 PAYMENTS ?= 1000
 
-.PHONY: demo test lint bench bench-digits bench-faults clean
+.PHONY: demo test lint bench bench-digits bench-faults bench-payments clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -41,6 +42,9 @@ bench: .venv/.installed
 
 bench-faults: .venv/.tested
 	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
+
+bench-payments: .venv/.tested
+	$(BIN)/python -m bench.payments
 
 # Both run, whatever the first one finds.
 bench-digits: .venv/.installed

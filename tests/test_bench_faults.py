@@ -27,7 +27,12 @@ def run(server: Any, tmp_path: Path, name: str) -> faults.Result:
 
 
 @pytest.mark.parametrize(
-    "name", ["worker killed after the capture, before its record", "every request sent twice, the bank answers twice"]
+    "name",
+    [
+        "worker killed after the capture, before its record",
+        "every request sent twice, the bank answers twice",
+        "debits confirmed: Redis restarted",
+    ],
 )
 def test_under_a_fault_nothing_is_lost_and_nothing_debited_twice(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -71,3 +76,11 @@ def test_a_second_debit_is_noticed(server: Any, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(SandboxBank, "authorise", eager)
     assert run(server, tmp_path, "none").twice == 18
+
+
+def test_a_debit_that_was_not_confirmed_is_noticed(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = faults.start_bank
+    monkeypatch.setattr(faults, "start_bank", lambda folder, port, endpoint_port: start(folder, port))
+    assert run(server, tmp_path, "debits confirmed: none").unproven == 18

@@ -88,7 +88,9 @@ class StripeBank:
         method_id = token.rpartition("/")[2]
         try:
             method = _ask(lambda: self._api.payment_methods.retrieve(method_id))
-        except BankRejected:
+        except BankRejected as error:
+            if not str(error).startswith("404"):
+                raise
             raise InvalidCard("Stripe knows no such payment method") from None
         if method["type"] != "card":
             raise InvalidCard("this payment method is no card")

@@ -11,6 +11,7 @@ from ivr.call.session import CallStore
 from ivr.clock import utc_now
 from ivr.keys import Keyring
 from ivr.locales import LOCALES
+from ivr.payments.banks import connect
 from ivr.payments.notices import Confirmations
 from ivr.payments.pending import PendingDebits
 from ivr.settings import Settings
@@ -38,6 +39,7 @@ def build(settings: Settings) -> Services:
     """Connect, bring the database up to date, load the models. Raises the typed errors of each."""
     for locale in LOCALES:
         spoken_amount(1, "USD", locale)  # reads the locale's tables now, not while a first caller waits
+    bank = connect(settings)  # never asked here: only whether the settings name one that could be
     database = Database(settings.sqlalchemy_url())
     upgrade(database)
     keyring = Keyring.load(settings)
@@ -49,7 +51,9 @@ def build(settings: Settings) -> Services:
         settings=settings,
         database=database,
         calls=calls,
-        engine=Engine(calls, database, judge, utc_now, bank=settings.bank, locale=settings.locale),
+        engine=Engine(
+            calls, database, judge, utc_now, bank=bank.name, test_bank=bank.test_only, locale=settings.locale
+        ),
         judge=judge,
         digits=DigitModel(settings.digit_model_dir),
         confirmations=Confirmations(database, PendingDebits(client, keyring), utc_now),

@@ -45,9 +45,13 @@ class Settings(BaseSettings):
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
     voice_model_dir: Path = Field(default_factory=lambda: shipped("models/voice"))
 
-    bank: Literal["sandbox"] = Field("sandbox", description="Which bank connector debits.")
-    bank_url: str = Field("http://127.0.0.1:8401", description="Where that bank is reached.")
-    bank_api_key: SecretStr = Field(SecretStr("sandbox"), description="Our key at the bank.")
+    bank: Literal["sandbox", "http", "stripe"] = Field("sandbox", description="Which bank debits: docs/banks.md.")
+    bank_url: str = Field("http://127.0.0.1:8401", description="Where the sandbox or the http bank is reached.")
+    bank_api_key: SecretStr = Field(SecretStr("sandbox"), description="Our key at the sandbox or the http bank.")
+    bank_test_only: bool = Field(False, description="Whether the http bank's money is play money, as the sandbox's is.")
+    stripe_api_key: SecretStr = Field(SecretStr(""), description="sk_live_... or rk_live_...; play money: sk_test_...")
+    stripe_webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_...: Stripe signs its events with it.")
+    stripe_url: str | None = Field(None, description="Where Stripe is reached, if not at Stripe: for tests.")
 
     bank_notice_secret: SecretStr | None = Field(
         None, description="Shared with a bank that confirms debits: signs its notices and our answers (whsec_...)."

@@ -14,12 +14,12 @@ from payments_support import new_pan
 from ivr.customers.models import new_id
 from ivr.payments.bank import (
     Authorised,
-    BankRejected,
     BankUnavailable,
     Captured,
     Declined,
     DeclineReason,
     InvalidCard,
+    KeyReused,
     Voided,
 )
 from ivr.payments.sandbox_client import SandboxBank
@@ -101,7 +101,7 @@ def test_the_same_key_gives_the_first_answer_and_another_request_under_it_an_err
     token = bank.tokenise(new_pan(), 2099, 1).token
     first = authorise(bank, token, key="same-key")
     assert authorise(bank, token, key="same-key") == first
-    with pytest.raises(BankRejected, match="422"):
+    with pytest.raises(KeyReused):
         authorise(bank, token, 101, key="same-key")
 
 

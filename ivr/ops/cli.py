@@ -78,9 +78,10 @@ def _expected(error: Exception) -> click.ClickException | None:
 
     from ivr.customers.errors import InvalidInput
     from ivr.keys import KeysUnusable
+    from ivr.payments.banks import BankSettingsWrong
     from ivr.store.redis import RedisUnavailable
 
-    if isinstance(error, InvalidInput):
+    if isinstance(error, InvalidInput | BankSettingsWrong):
         return Unusable(str(error))
     if isinstance(error, OperationalError):
         return click.ClickException(f"the database is out of reach or unusable: {error.orig}")

@@ -68,13 +68,15 @@ def start_payment(
     now: datetime,
     limit_minor: int | None = None,
     bank: str = "sandbox",
+    test_bank: bool = True,
 ) -> Payment:
     """Record that the caller confirmed, and queue the debit, in the caller's transaction.
 
     The same key gives the payment started first. ``evidence`` names the factors of the call, nothing secret.
-    ``limit_minor`` is what this call may pay at most, in the bill's currency. Raises PaymentError's kinds.
+    ``limit_minor`` is what this call may pay at most, in the bill's currency. ``test_bank``: the bank's money is
+    play money. Raises PaymentError's kinds.
     """
-    command = Start(bill_id, customer_id, card_id, bank, call_sid, evidence, limit_minor, idempotency_key)
+    command = Start(bill_id, customer_id, card_id, bank, test_bank, call_sid, evidence, limit_minor, idempotency_key)
     answer = execute(session, command, key=f"start:{idempotency_key}", who=f"call:{call_sid}", now=now)
     return session.get_one(Payment, answer["payment_id"])
 
@@ -88,6 +90,7 @@ class Start:
     customer_id: str
     card_id: str
     bank: str = field(compare=False)
+    test_bank: bool = field(compare=False)
     call_sid: str = field(compare=False)
     evidence: Mapping[str, Any] = field(compare=False)
     limit_minor: int | None = field(compare=False)
@@ -97,7 +100,7 @@ class Start:
         # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
         bill = _check_bill(session, session.get(Bill, self.bill_id, with_for_update=True), self.customer_id)
         card = check_card(session, self.card_id, self.customer_id, now)
-        check_bank(session, self.customer_id, self.bank == "sandbox")
+        check_bank(session, self.customer_id, self.test_bank)
         _check_limits(bill, self.limit_minor, card.limit_minor)
         if scrub_value(self.evidence) != self.evidence:
             raise ValueError("the evidence holds what looks like a card number")
@@ -138,6 +141,7 @@ class Move:
     why: str = field(compare=False)
     bank_reference: str | None = None
     decline_reason: str | None = None
+    link: str | None = field(default=None, compare=False, repr=False)
     hold_expires_at: datetime | None = field(default=None, compare=False)
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
@@ -153,6 +157,8 @@ class Move:
             decline_reason=self.decline_reason,
             hold_expires_at=self.hold_expires_at,
         )
+        if self.link:
+            tell(session, payment, "payment.link", now, link=self.link)
         return {"state": payment.state.value}
 
 
@@ -247,7 +253,12 @@ def queue_debit(session: Session, payment: Payment, why: str, run_at: datetime) 
 
 
 def tell(
-    session: Session, payment: Payment, template: str, now: datetime, amount_minor: int | None = None
+    session: Session,
+    payment: Payment,
+    template: str,
+    now: datetime,
+    amount_minor: int | None = None,
+    **more: str,
 ) -> None:
     """A notice to the customer; of the whole amount unless another is given."""
     card, bill = session.get_one(Card, payment.card_id), session.get_one(Bill, payment.bill_id)
@@ -256,6 +267,7 @@ def tell(
         "amount_minor": payment.debit_minor if amount_minor is None else amount_minor,
         "currency": payment.currency,
         "last4": card.last4,
+        **more,
     }
     if payment.receipt_number:
         values["receipt"] = payment.receipt_number

@@ -14,6 +14,7 @@ from ivr.jobs import Job
 from ivr.payments import service
 from ivr.payments.bank import StatementLine
 from ivr.payments.books import balances
+from ivr.payments.debit import LINK_LIFE
 from ivr.payments.models import Payment, PaymentEvent, Refund, RefundState, Transfer
 from ivr.payments.refunds import REFUND_JOB
 from ivr.payments.states import DEBITED, FINAL, MOVES, State
@@ -87,6 +88,8 @@ def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime
         since = payment.updated_at
         if payment.state is State.HELD and payment.hold_expires_at:  # not before the bank lets go by itself
             since = max(since, payment.hold_expires_at)
+        if payment.state is State.LINKED:  # not while the customer may still agree
+            since += LINK_LIFE
         found.append((payment.id, payment.state.value, since, job))
     back = select(Refund, Job).outerjoin(Job, Job.dedupe_key == f"{REFUND_JOB}:" + Refund.id)
     for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)).tuples():

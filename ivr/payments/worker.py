@@ -151,7 +151,7 @@ def run_job(held: Held, services: Services) -> None:
             held.done()
             log.info("job done", job=held.job_id, kind=held.kind, attempts=held.attempts)
         except Again as again:
-            held.release(again.after, again.reason)
+            held.release(again.after, again.reason, counted=again.counted)
         except GiveUp as error:
             held.done(error_type=str(error)[:64])
         except (LeaseLost, SQLAlchemyError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ivr.speech.pan import LONGEST, SHORTEST, brand, luhn_valid
 
@@ -23,7 +23,9 @@ DECLINES = {
     "400002": "expired",
     "400003": "blocked",
     "400004": "unavailable",
+    "400005": "authentication_required",  # no decline: the customer is asked
 }
+STATEMENT_PAGE = 1000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -34,6 +36,8 @@ CREATE TABLE IF NOT EXISTS authorisations (
     amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('authorised', 'declined', 'captured', 'voided')),
     decline TEXT, expires_at TEXT NOT NULL, merchant TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS customers_asked (
+    authorisation TEXT PRIMARY KEY REFERENCES authorisations, agreed INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS captures (
     id INTEGER PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
     token TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL);
@@ -45,6 +49,19 @@ CREATE TABLE IF NOT EXISTS notices (
     amount_minor INTEGER NOT NULL, outcome TEXT);
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request_hash TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL);
+"""
+# Authorisations as they stand: nothing is held before the customer has agreed, where she is asked.
+_STANDING = """
+SELECT id, key, token, amount_minor, currency, reference,
+    CASE WHEN status = 'authorised' AND agreed = 0 THEN 'customer_needed' ELSE status END AS status,
+    decline, expires_at, merchant
+FROM authorisations LEFT JOIN customers_asked ON authorisation = id
+"""
+_STATEMENT = """
+SELECT * FROM (
+    SELECT 2 * id AS number, 'debit' AS kind, reference, amount_minor, currency FROM captures
+    UNION ALL SELECT 2 * id + 1, 'refund', reference, amount_minor, currency FROM refunds)
+WHERE number > ? ORDER BY number LIMIT ?
 """
 
 Row = dict[str, Any]
@@ -119,13 +136,28 @@ class Books:
             )
             return status, body
 
-    def look_up(self, key: str) -> Row:
-        """The authorisation sent under an idempotency key, as it stands now."""
+    def token(self, token: str) -> Row:
+        """The card that a token stands for."""
+        with self.transaction() as db:
+            if found := _one(db, "SELECT token, brand, last4 FROM accounts WHERE token = ?", token):
+                return found
+        raise BookError(404, "not_found", "no account has this token")
+
+    def standing(self, column: Literal["id", "key", "reference"], value: str) -> Row:
+        """An authorisation as it stands now; of several under one reference, the last."""
         with self.transaction() as db:
             _expire(db)
-            if found := _one(db, "SELECT * FROM authorisations WHERE key = ?", key):
+            if found := _one(db, f"{_STANDING} WHERE {column} = ? ORDER BY authorisations.rowid DESC", value):
                 return public(found)
-        raise BookError(404, "not_found", "no authorisation came under this key")
+        raise BookError(404, "not_found", f"no authorisation has this {column}")
+
+    def statement(self, after: int) -> Row:
+        """What was debited and given back, a page at a time."""
+        with self.transaction() as db:
+            lines = _all(db, _STATEMENT, after, STATEMENT_PAGE)
+        last = lines[-1]["number"] if len(lines) == STATEMENT_PAGE else None
+        shown = [{name: value for name, value in line.items() if name != "number"} for line in lines]
+        return {"lines": shown, "next": None if last is None else str(last)}
 
     def everything(self) -> Row:
         """All accounts with their balances, all authorisations, captures, refunds and notices."""
@@ -194,9 +226,11 @@ def authorise(
         {"token": token, "currency": currency},
     ).fetchone()[0]
     decline = decline or account["decline"]
+    if ask := decline == "authentication_required":
+        decline = None
     if decline is None and spent + amount_minor > account["opening_minor"]:
         decline = "insufficient_funds"
-    row = {
+    row: Row = {
         "id": f"auth_{secrets.token_hex(12)}",
         "key": key,
         "token": token,
@@ -213,7 +247,15 @@ def authorise(
         " :decline, :expires_at, :merchant)",
         row,
     )
-    return public(row)
+    if ask and decline is None:
+        db.execute("INSERT INTO customers_asked (authorisation) VALUES (?)", (row["id"],))
+    return public(authorisation(db, row["id"]))
+
+
+def agree(db: sqlite3.Connection, authorisation_id: str) -> Row:
+    """The customer agrees, on the bank's own page."""
+    db.execute("UPDATE customers_asked SET agreed = 1 WHERE authorisation = ?", (authorisation_id,))
+    return public(authorisation(db, authorisation_id))
 
 
 def capture(db: sqlite3.Connection, authorisation_id: str, amount_minor: int | None) -> Row:
@@ -236,7 +278,7 @@ def capture(db: sqlite3.Connection, authorisation_id: str, amount_minor: int | N
 
 def void(db: sqlite3.Connection, authorisation_id: str) -> Row:
     """Give back what is held; what was captured before stays captured."""
-    if authorisation(db, authorisation_id)["status"] == "authorised":
+    if authorisation(db, authorisation_id)["status"] in ("authorised", "customer_needed"):
         db.execute("UPDATE authorisations SET status = 'voided' WHERE id = ?", (authorisation_id,))
     return public(authorisation(db, authorisation_id))
 
@@ -271,7 +313,7 @@ def error_body(error: BookError) -> Row:
 def authorisation(db: sqlite3.Connection, authorisation_id: str) -> Row:
     """An authorisation as it stands now."""
     _expire(db)
-    row = _one(db, "SELECT * FROM authorisations WHERE id = ?", authorisation_id)
+    row = _one(db, f"{_STANDING} WHERE id = ?", authorisation_id)
     if row is None:
         raise BookError(404, "not_found", "no such authorisation")
     return row

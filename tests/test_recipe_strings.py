@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ivr.speech.numbers import aligned
 from ivr.speech.pan import is_complete
 from recipes.digits import diagnose, strings
 from recipes.digits.clips import Clip
@@ -59,7 +60,7 @@ def test_noise_is_as_loud_as_it_is_said_to_be(snr_db: float) -> None:
     ],
 )
 def test_errors_are_found_where_they_are(said: str, heard: str, wrong: list[tuple[str, str]]) -> None:
-    assert [pair for pair in diagnose.aligned(said, heard) if pair[0] != pair[1]] == wrong
+    assert [pair for pair in aligned(said, heard) if pair[0] != pair[1]] == wrong
 
 
 def test_a_diagnosis_tells_positions_repeats_and_speakers_apart() -> None:

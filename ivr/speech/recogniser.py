@@ -20,6 +20,7 @@ from scipy.signal import firwin, lfilter
 
 from ivr.speech import numbers
 from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
+from ivr.speech.confidence import Calibration, CalibrationError
 from ivr.speech.pan import luhn_valid
 
 UNKNOWN = "[unk]"
@@ -91,7 +92,11 @@ class DigitModel:
             self._model = vosk.Model(model_path=str(self.model_dir))
         except Exception as error:  # vosk raises nothing more precise
             raise DigitModelError(f"{self.model_dir} is no Vosk model that loads") from error
-        self._rate = _sample_rate(self.model_dir)
+        try:
+            self.calibration = Calibration.read(self.model_dir)
+        except CalibrationError as error:
+            raise DigitModelError(str(error)) from error
+        self._rate = sample_rate(self.model_dir)
         self._card_model = _with_graph(self.model_dir, self.model_dir / "graph" / CARD_GRAPH)
         self._prove_words()
         self._prove_grammar()
@@ -216,7 +221,7 @@ def _with_graph(model_dir: Path, grammar: Path) -> vosk.Model | None:
         return vosk.Model(model_path=str(folder))
 
 
-def _sample_rate(model_dir: Path) -> int:
+def sample_rate(model_dir: Path) -> int:
     """The rate a model's features are made at, from its ``mfcc.conf``; Kaldi's default is 16 kHz."""
     for conf in (model_dir / "conf" / "mfcc.conf", model_dir / "mfcc.conf"):
         if conf.exists():

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import vosk
 
+from ivr.speech.numbers import aligned
+
 from . import clips, strings
 from .evaluate import VALUE, Spoken, digits_of, hear
 
@@ -23,28 +25,6 @@ _SEED = 7
 _SHOWN = 14
 #: A digit said and the digit heard for it; "" where none was.
 Pair = tuple[str, str]
-
-
-def aligned(said: str, heard: str) -> list[Pair]:
-    """Digit by digit, with the fewest substitutions, deletions and insertions."""
-    costs = np.zeros((len(said) + 1, len(heard) + 1), int)
-    costs[:, 0], costs[0] = np.arange(len(said) + 1), np.arange(len(heard) + 1)
-    for i, s in enumerate(said, start=1):
-        for j, h in enumerate(heard, start=1):
-            costs[i, j] = min(costs[i - 1, j - 1] + (s != h), costs[i - 1, j] + 1, costs[i, j - 1] + 1)
-    pairs: list[Pair] = []
-    i, j = len(said), len(heard)
-    while i or j:
-        if i and j and costs[i, j] == costs[i - 1, j - 1] + (said[i - 1] != heard[j - 1]):
-            i, j = i - 1, j - 1
-            pairs.append((said[i], heard[j]))
-        elif i and costs[i, j] == costs[i - 1, j] + 1:
-            i -= 1
-            pairs.append((said[i], ""))
-        else:
-            j -= 1
-            pairs.append(("", heard[j]))
-    return pairs[::-1]
 
 
 @dataclass

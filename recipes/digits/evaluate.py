@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import vosk
 
+from ivr.speech.numbers import edit_distance
+
 from .augment import SAMPLE_RATE
 from .clips import Clip, Corpus
 from .features import mfcc
@@ -83,16 +85,6 @@ def development_set(corpus: Corpus, count: int = 48, seed: int = 3) -> list[Spok
     return spoken
 
 
-def edit_distance(reference: str, heard: str) -> int:
-    """Substitutions, deletions and insertions."""
-    row = list(range(len(heard) + 1))
-    for i, expected in enumerate(reference, start=1):
-        diagonal, row[0] = row[0], i
-        for j, got in enumerate(heard, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (expected != got))
-    return row[-1]
-
-
 def digits_of(text: str) -> str:
     """Digits of a transcript; double and triple repeat the next digit, other words are dropped."""
     out, times = "", 1
@@ -104,9 +96,9 @@ def digits_of(text: str) -> str:
     return out
 
 
-def hear(model: vosk.Model, samples: np.ndarray, grammar: str = GRAMMAR) -> str:
-    """The text that Vosk hears in int16 samples at 8 kHz."""
-    recognizer = vosk.KaldiRecognizer(model, SAMPLE_RATE, grammar)
+def hear(model: vosk.Model, samples: np.ndarray, grammar: str = GRAMMAR, rate: int = SAMPLE_RATE) -> str:
+    """The text that Vosk hears in int16 samples at ``rate``."""
+    recognizer = vosk.KaldiRecognizer(model, rate, grammar)
     recognizer.AcceptWaveform(samples.tobytes())
     return str(json.loads(recognizer.FinalResult())["text"])
 

@@ -207,9 +207,8 @@ def write_model(folder: Path, layers: Sequence[Affine]) -> None:
 
 def write_manifest(folder: Path, model_id: str, training: Mapping[str, object]) -> None:
     """``manifest.json``: what the model is, how it was trained, and the digest of every other file."""
-    files = sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "MODEL_CARD.md")
-    )
+    about = ("manifest.json", "MODEL_CARD.md", "reliability.png")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in about)
     manifest = {
         "id": model_id,
         "format": "vosk",

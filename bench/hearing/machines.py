@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def trained_on() -> set[str]:
     return {v.lower() for v in (*synthetic.ESPEAK_VARIANTS.split("|"), *synthetic.FLITE_VOICES)}
 
 
+@cache
 def _speaks(voice: Voice) -> bool:
     try:
         return shutil.which(voice.engine) is not None and len(synthesise(voice, "one two")) > 0

@@ -60,13 +60,14 @@ def vosk_models(folder: Path | None) -> dict[str, Path]:
 
 def error_rates(ears: Ears, tests: sets.Tests, peer_strings: int, verdicts: Verdicts) -> Results:
     """Every test in every condition by the digit loop; a part of each by all recognisers, this one among them."""
-    results: dict[str, dict[str, dict[str, Results]]] = {}
+    results: Results = {}
     for name, conditions in tests.items():
         for condition, spoken in conditions.items():
             title = f"{name}, {condition}"
             by: dict[str, Results] = {}
             step = max(1, len(spoken) // peer_strings)
-            print(f"{title}: {sets.repeated_clips(spoken)} were used before in the same string", flush=True)
+            repeated = sets.repeated_clips(spoken)
+            print(f"{title}: {repeated} clips were used before in the same string", flush=True)
             heard = ears.heard(LOOP, spoken, title)
             by[LOOP] = figures(heard)
             by[f"{LOOP}, part"] = figures(heard[::step])
@@ -74,11 +75,11 @@ def error_rates(ears: Ears, tests: sets.Tests, peer_strings: int, verdicts: Verd
                 by[f"{peer}, part"] = figures(ears.heard(peer, spoken[::step], title))
             for who, of in by.items():
                 print(f"{title + ', ' + who:44s} {_shown(of)}", flush=True)
-            results.setdefault(name, {})[condition] = by
+            results.setdefault(name, {})[condition] = by | {"repeated_clips": repeated}
     for name, figure, target in TARGETS:
         found = results[name]["clean"][LOOP][figure]
         verdicts.add(f"{name}/clean/{figure}", found["value"], target, found["count"], at_least=figure == "exact")
-    return dict(results)
+    return results
 
 
 def _shown(found: Results) -> str:

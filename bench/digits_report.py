@@ -43,10 +43,11 @@ def tests(found: dict[str, Any]) -> Iterator[str]:
     for name, conditions in found.items():
         for condition, by in conditions.items():
             of = by[LOOP]
-            who = [str(of["exact"]["speakers"]), str(of["exact"]["count"])]
+            who = [str(of["exact"]["speakers"]), str(of["exact"]["count"]), by["repeated_clips"]]
             rates = [per_cent(of["digit_errors"]), per_cent(of["exact"])]
             lines.append([NAMES[name], condition, *who, *rates, f"{of['real_time_factor']:.3f}"])
-    head = ("Test", "Noise", "People", "Strings", "Digit errors, %", "Strings exact, %", "Real-time factor")
+    who_head = ("Test", "Noise", "People", "Strings", "Clips used again")
+    head = (*who_head, "Digit errors, %", "Strings exact, %", "Real-time factor")
     yield from table(head, lines)
     yield ""
     for name, conditions in found.items():

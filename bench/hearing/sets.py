@@ -72,4 +72,5 @@ def tests(speech: Path, fsdd: int, commands: int) -> Tests:
 
 def repeated_clips(spoken: list[Spoken]) -> str:
     """How many of the joined clips had been used before in the same string; none stands twice in a row."""
-    return f"{sum(s.repeated_clips for s in spoken)} of {sum(len(s.digits) for s in spoken)} clips"
+    again = sum(s.repeated_clips for s in spoken)
+    return f"{again} of {sum(len(s.digits) for s in spoken)}" if again else "none"

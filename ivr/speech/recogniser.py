@@ -136,9 +136,10 @@ class DigitModel:
         """
         recording = read_audio(Path(__file__).with_name("proof.wav"))
         for grammar in Grammar:
-            words = self._hear(recording, grammar)
+            counts = grammar in (Grammar.CARD, Grammar.DIGITS)
+            words = self._hear(recording if counts else recording[: len(recording) // 2], grammar)
             heard = len(numbers.plainest(words))
-            if grammar in (Grammar.CARD, Grammar.DIGITS) and abs(heard - PROOF_DIGITS) > 1:
+            if counts and abs(heard - PROOF_DIGITS) > 1:
                 raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
             if not set(words) <= set(grammar.value):
                 raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")

@@ -1,6 +1,7 @@
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
+# make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-payments   notices matched and debits made per second
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 PYTHON ?= python3.11
@@ -10,6 +11,8 @@ TORCH_INDEX ?=
 SPEECH ?= ../shared/speech
 BREAK ?=
 PAYMENTS ?= 1000
+# A folder of official Vosk models, to be heard beside ours.
+VOSK ?=
 
 .PHONY: demo test lint bench bench-digits bench-faults bench-payments clean
 
@@ -46,11 +49,9 @@ bench-faults: .venv/.tested
 bench-payments: .venv/.tested
 	$(BIN)/python -m bench.payments
 
-# Both run, whatever the first one finds.
 bench-digits: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m bench.cards --speech $(SPEECH); cards=$$?; \
-	$(BIN)/python -m bench.digits --speech $(SPEECH) && exit $$cards
+	$(BIN)/python -m bench.digits --speech $(SPEECH) $(if $(VOSK),--vosk $(VOSK))
 
 clean:
 	rm -rf .venv build dist

@@ -64,9 +64,10 @@ class Telephone:
     sid: str
     answer: Answer
 
-    def says(self, digits: str, voice: str, recording: str = "card") -> Answer:
+    def says(self, digits: str, voice: str, recording: str = "card", confidence: float | None = None) -> Answer:
         pcm = read_audio(shipped(f"fixtures/audio/{voice}/{recording}.wav"))
-        return self._over(Heard(EndReason.COMPLETE, (Hypothesis(digits, 0.0),), pcm=pcm, speech_ms=6000))
+        hypotheses = (Hypothesis(digits, 0.0, confidence),)
+        return self._over(Heard(EndReason.COMPLETE, hypotheses, pcm=pcm, speech_ms=6000))
 
     def answers_challenge(self, voice: str, digits: str | None = None) -> Answer:
         call = self.engine.store.load(self.sid)
@@ -283,6 +284,20 @@ def test_silence_and_noise_are_nobodys_failure(house: House) -> None:
     with house.database.transaction() as session:
         turns = session.scalars(select(Turn).order_by(Turn.step)).all()
         assert [turn.decisions.get("card") for turn in turns[:3]] == [None] * 3
+
+
+def test_a_number_hardly_heard_gives_no_guess_away_and_the_caller_is_not_told(house: House) -> None:
+    house.customer()
+    wrong, unsure = house.call(), house.call()
+    wrong.says(OTHER_CARD, "alice")
+    assert unsure.says(CARD, "alice", confidence=0.3).then == "listen"
+    assert unsure.carrier_sees == wrong.carrier_sees
+    with house.database.transaction() as session:
+        (turn,) = session.scalars(select(Turn).where(Turn.call_sid == unsure.sid))
+        assert (turn.decisions["candidates"], turn.decisions["confidence"]) == (0, 0.3)
+        assert "card" not in turn.decisions
+    assert unsure.says(CARD, "alice", confidence=0.9).then == "listen"
+    assert unsure.heard == "challenge.ask"
 
 
 def test_card_and_pin_pay_without_a_voice(house: House) -> None:

@@ -87,6 +87,14 @@ def test_vosk_finds_the_best_path_of_the_training_loop(
     assert result["confidence"] == pytest.approx(acoustic + 0.9 * (best - acoustic), abs=0.02)
 
 
+def test_a_new_network_does_not_keep_the_confidence_of_the_old_one(network: Network, tmp_path: Path) -> None:
+    (tmp_path / "confidence.json").write_text("{}")
+    kaldi.write_model(tmp_path, network.exported())
+    kaldi.write_manifest(tmp_path, "test", {})
+    assert not (tmp_path / "confidence.json").exists()
+    assert "confidence.json" not in json.loads((tmp_path / "manifest.json").read_text())["sha256"]
+
+
 def test_a_runtime_grammar_allows_only_its_words(model_dir: Path, samples: np.ndarray) -> None:
     recognizer = vosk.KaldiRecognizer(vosk.Model(str(model_dir)), 8000, json.dumps(["yes", "no"]))
     recognizer.AcceptWaveform(samples.tobytes())

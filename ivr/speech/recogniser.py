@@ -20,6 +20,7 @@ from scipy.signal import firwin, lfilter
 
 from ivr.speech import numbers
 from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
+from ivr.speech.confidence import Calibration, CalibrationError
 from ivr.speech.pan import luhn_valid
 
 UNKNOWN = "[unk]"
@@ -91,10 +92,14 @@ class DigitModel:
             self._model = vosk.Model(model_path=str(self.model_dir))
         except Exception as error:  # vosk raises nothing more precise
             raise DigitModelError(f"{self.model_dir} is no Vosk model that loads") from error
-        self._rate = _sample_rate(self.model_dir)
+        try:
+            self.calibration = Calibration.read(self.model_dir)
+        except CalibrationError as error:
+            raise DigitModelError(str(error)) from error
+        self._rate = sample_rate(self.model_dir)
         self._card_model = _with_graph(self.model_dir, self.model_dir / "graph" / CARD_GRAPH)
         self._prove_words()
-        self._prove_grammar()
+        self._prove_grammars()
         self._prove_card_graph()
 
     def recogniser(self, grammar: Grammar) -> Recogniser:
@@ -123,14 +128,21 @@ class DigitModel:
         if missing:
             raise DigitModelError(f"{self.model_dir} does not know the words: {', '.join(dict.fromkeys(missing))}")
 
-    def _prove_grammar(self) -> None:
-        """With a static graph Vosk ignores a grammar and only warns; so decode spoken digits as yes or no."""
+    def _prove_grammars(self) -> None:
+        """With a static graph Vosk ignores a grammar and only warns; so decode spoken digits with each of them.
+
+        Each may hear its own words only, those of yes and no, or of a choice, in place of the digits spoken; and the
+        two that numbers are heard with, for cards and for challenges, must hear as many as there are.
+        """
         recording = read_audio(Path(__file__).with_name("proof.wav"))
-        heard = len(numbers.plainest(self._hear(recording, Grammar.DIGITS)))
-        if abs(heard - PROOF_DIGITS) > 1:
-            raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
-        if not set(self._hear(recording, Grammar.YES_NO)) <= set(Grammar.YES_NO.value):
-            raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
+        for grammar in Grammar:
+            counts = grammar in (Grammar.CARD, Grammar.DIGITS)
+            words = self._hear(recording if counts else recording[: len(recording) // 2], grammar)
+            heard = len(numbers.plainest(words))
+            if counts and abs(heard - PROOF_DIGITS) > 1:
+                raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
+            if not set(words) <= set(grammar.value):
+                raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
 
     def _hear(self, pcm: Pcm, grammar: Grammar) -> list[str]:
         recogniser = self.recogniser(grammar)
@@ -216,7 +228,7 @@ def _with_graph(model_dir: Path, grammar: Path) -> vosk.Model | None:
         return vosk.Model(model_path=str(folder))
 
 
-def _sample_rate(model_dir: Path) -> int:
+def sample_rate(model_dir: Path) -> int:
     """The rate a model's features are made at, from its ``mfcc.conf``; Kaldi's default is 16 kHz."""
     for conf in (model_dir / "conf" / "mfcc.conf", model_dir / "mfcc.conf"):
         if conf.exists():

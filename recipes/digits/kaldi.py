@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ivr.speech.confidence import FILE as CONFIDENCE
+
 from .features import BINS, MFCC_CONF, SAMPLE_RATE
 from .graphs import Fst, grammar_fst, lexicon_fst
 from .lexicon import PHONES, WORD_ID, WORDS
@@ -191,7 +193,8 @@ def openfst(fst: Fst, sort_by_output: bool) -> bytes:
 
 
 def write_model(folder: Path, layers: Sequence[Affine]) -> None:
-    """Write the files that ``vosk.Model(folder)`` loads."""
+    """Write the files that ``vosk.Model(folder)`` loads. The confidence of a network that was there before goes."""
+    (folder / CONFIDENCE).unlink(missing_ok=True)
     for name in ("am", "conf", "graph/phones"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "am/final.mdl").write_bytes(final_mdl(layers))
@@ -207,9 +210,8 @@ def write_model(folder: Path, layers: Sequence[Affine]) -> None:
 
 def write_manifest(folder: Path, model_id: str, training: Mapping[str, object]) -> None:
     """``manifest.json``: what the model is, how it was trained, and the digest of every other file."""
-    files = sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.name not in ("manifest.json", "MODEL_CARD.md")
-    )
+    about = ("manifest.json", "MODEL_CARD.md", "reliability.png")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in about)
     manifest = {
         "id": model_id,
         "format": "vosk",

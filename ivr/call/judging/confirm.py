@@ -44,8 +44,9 @@ def challenge(desk: Desk, call: Call) -> Verdict:
     before = Utterance.from_bytes(kept)
     voice = desk.scorer.score(print_, [before, desk.utterance])
     same = desk.scorer.same_speaker(before, desk.utterance)
-    record = {
+    record: dict[str, object] = {
         "said": said,
+        "confidence": desk.heard.confidence,
         "voice": [(voice.outcome.value, round(voice.llr, 2))],
         "same_speaker": (same.outcome.value, round(same.llr, 2)),
     }

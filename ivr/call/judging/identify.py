@@ -59,6 +59,7 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
     }
     record: dict[str, object] = {
         "candidates": len(said),
+        "confidence": desk.heard.confidence,
         "voice": sorted((d.outcome.value, round(d.llr, 2)) for d in decisions.values()),
     }
     matched = [c for c, d in decisions.items() if d.outcome is Outcome.MATCH]

@@ -20,13 +20,13 @@ import torch
 
 from ivr.speech.mandarin import DIGITS
 from ivr.speech.recogniser import Grammar
-from recipes.digits import cards, evaluate, features, kaldi
+from recipes.digits import cards, evaluate, kaldi
 from recipes.digits.evaluate import Spoken, edit_distance, mu_law
 from recipes.digits.graphs import hmm
 from recipes.digits.lexicon import UNKNOWN
 from recipes.digits.network import Network
 from recipes.digits.supply import Supply
-from recipes.digits.train import Settings, Trainer
+from recipes.digits.train import Settings, Trainer, features_of
 
 from . import synthetic
 from .lexicon import MANDARIN
@@ -35,6 +35,7 @@ from .mixing import mixer_of
 log = logging.getLogger("digits-zh")
 SPEAKERS, SENTENCES = 110, 3600
 DEVELOPMENT_STRINGS = 40
+KEPT_BLOCKS = 3  # of seven
 
 
 def arguments() -> argparse.Namespace:
@@ -102,6 +103,12 @@ class Checkpoints:
             kaldi.write_manifest(self._args.out, self._args.id, training, MANDARIN)
 
 
+def keep_lower_layers(network: Network) -> None:
+    """Train the upper layers only: the lower ones know people and telephones, which synthetic speech would unlearn."""
+    for layer in (network.first, *network.squeeze[:KEPT_BLOCKS], *network.expand[:KEPT_BLOCKS]):
+        layer.requires_grad_(False)
+
+
 def main() -> None:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -115,15 +122,15 @@ def main() -> None:
         synthetic.generate(spoken_by_machine, SPEAKERS, SENTENCES)
     settings = Settings(args.minutes, batch=8, learning_rate=1e-3, flat_start_steps=100, average=0.99)
     trainer = Trainer(settings, MANDARIN)
-    make_mixer = partial(mixer_of, args.speech, spoken_by_machine)
-    if (args.work / "training.pt").exists():
+    resumed = (args.work / "training.pt").exists()
+    if resumed:
         trainer.resume(args.work / "training.pt")
-    else:
-        mixer = make_mixer(np.random.default_rng(args.seed))
-        windows = torch.from_numpy(np.stack([mixer.example().samples for _ in range(64)]))
-        trainer.start_from(args.start, features.mfcc(windows))
     placed = max(0, settings.flat_start_steps - trainer.step)
+    make_mixer = partial(mixer_of, args.speech, spoken_by_machine)
     supply = Supply(make_mixer, args.seed + trainer.step, settings.batch, placed, MANDARIN)
+    if not resumed:
+        trainer.start_from(args.start, torch.cat([features_of(supply.next()) for _ in range(8)]))
+    keep_lower_layers(trainer.network)
     checkpoints = Checkpoints(args)
     written_s, losses = trainer.elapsed_s, []
     while not trainer.finished():

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from recipes.digits import clips
-from recipes.digits.clips import Clip, Corpus, find_speech
+from recipes.digits.clips import SAMPLE_RATE, Clip, Corpus, find_speech
 from recipes.digits.graphs import utterance_arcs
 from recipes.digits.lexicon import UNKNOWN
 from recipes.digits.mixing import WINDOW_S, Example, Mixer
@@ -18,11 +17,11 @@ from recipes.heldout import training_rows
 from . import synthetic
 from .lexicon import OTHER_WORDS
 
-#: Real words that are none of ours: Mandarin and English of 29 people, English of some thousand.
+#: Real words that are none of ours: Mandarin and English of 29 people, English of some hundred.
 UNKNOWN_WORDS = ("dspspeech20", "speech_commands_words", "speech_commands_voices")
 SENTENCES = ("librispeech_resemblyzer", "librispeech_deepspeaker")
 #: Of the people who say few words each, so many recordings are enough.
-MOST_UNKNOWN = 2500
+MOST_UNKNOWN = 800
 
 
 def _samples(speech: Path, folder: str) -> list[np.ndarray]:
@@ -63,7 +62,7 @@ class MandarinMixer(Mixer):
         elif draw < 0.96:
             clean, words = self._other_speech(), [UNKNOWN]
         else:
-            clean, words = np.zeros(round(clips.SAMPLE_RATE * WINDOW_S), np.float32), []
+            clean, words = np.zeros(round(SAMPLE_RATE * WINDOW_S), np.float32), []
         return Example(self._telephone(clean), utterance_arcs(words), None if words else [])
 
     def _other_speech(self) -> np.ndarray:

@@ -32,7 +32,12 @@ class Services:
     engine: Engine
     judge: Judge
     digits: DigitModel
+    digits_zh: DigitModel | None = None
     confirmations: Confirmations | None = None  # where the bank confirms debits
+
+    def digit_model(self, locale: str) -> DigitModel | None:
+        """What hears callers in a language; None where only their keys are taken."""
+        return self.digits_zh if locale == "zh" else self.digits
 
 
 def build(settings: Settings) -> Services:
@@ -47,14 +52,23 @@ def build(settings: Settings) -> Services:
     calls = CallStore(client, keyring)
     encoder, scorer = Encoder.load(settings.voice_model_dir), Scorer.load(settings.voice_model_dir)
     judge = Judge(database, calls, keyring, encoder, scorer, utc_now)
+    digits_zh = DigitModel(settings.digit_model_zh_dir, "zh") if settings.digit_model_zh_dir else None
     return Services(
         settings=settings,
         database=database,
         calls=calls,
         engine=Engine(
-            calls, database, judge, utc_now, bank=bank.name, test_bank=bank.test_only, locale=settings.locale
+            calls,
+            database,
+            judge,
+            utc_now,
+            bank=bank.name,
+            test_bank=bank.test_only,
+            locale=settings.locale,
+            heard=LOCALES if digits_zh else ("en",),
         ),
         judge=judge,
         digits=DigitModel(settings.digit_model_dir),
+        digits_zh=digits_zh,
         confirmations=Confirmations(database, PendingDebits(client, keyring), utc_now),
     )

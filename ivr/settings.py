@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ivr.locales import Locale
-from ivr.resources import shipped
+from ivr.resources import shipped, shipped_if_any
 from ivr.webhooks.signature import is_secret
 
 
@@ -21,6 +21,7 @@ class Settings(BaseSettings):
         env_prefix="IVR_",
         env_file=".env",
         env_ignore_empty=True,
+        env_parse_none_str="none",
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -43,6 +44,10 @@ class Settings(BaseSettings):
     locale: Locale = Field("en", description="Language of callers we know nothing of.")
 
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
+    digit_model_zh_dir: Path | None = Field(
+        default_factory=lambda: shipped_if_any("models/digits-zh"),
+        description="Mandarin digits, experimental; with none, calls in Mandarin go by keys alone.",
+    )
     voice_model_dir: Path = Field(default_factory=lambda: shipped("models/voice"))
 
     bank: Literal["sandbox", "http", "stripe"] = Field("sandbox", description="Which bank debits: docs/banks.md.")

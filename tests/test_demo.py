@@ -53,3 +53,15 @@ def test_the_same_service_runs_on_postgresql(postgresql_url: str) -> None:
     with stage(extra={"IVR_DATABASE_URL": url.render_as_string(hide_password=False)}) as running:
         (result,) = _play(running, "06")
     assert result.problems == []
+
+
+def test_a_caller_pays_by_saying_everything_in_mandarin() -> None:
+    with stage(extra={"IVR_LOCALE": "zh"}) as running:
+        (result,) = _play(running, "20")
+    assert result.problems == []
+
+
+def test_without_a_model_of_her_language_a_caller_pays_by_keys() -> None:
+    with stage(extra={"IVR_LOCALE": "zh", "IVR_DIGIT_MODEL_ZH_DIR": "none"}) as running:
+        (result,) = _play(running, "21")
+    assert result.problems == []

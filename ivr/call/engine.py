@@ -8,7 +8,7 @@ stored, and again by whoever comes next if we died in between.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,6 +21,7 @@ from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
+from ivr.locales import LOCALES
 from ivr.payments.bank import DeclineReason
 from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key, start_payment
 from ivr.payments.states import FAILED
@@ -60,7 +61,9 @@ class Engine:
         bank: str = "sandbox",
         test_bank: bool = True,
         locale: str = "en",
+        heard: Collection[str] = LOCALES,
     ) -> None:
+        """``heard``: the languages in which callers may speak; in the others they key everything."""
         self.store = store
         self._database = database
         self._judge = judge
@@ -68,6 +71,7 @@ class Engine:
         self._bank = bank
         self._test_bank = test_bank
         self._locale = locale
+        self._heard = heard
 
     def ring(self, sid: str, caller_id: str | None, attestation: str | None, locale: str) -> Answer:
         """A call comes in: whom it may be from is looked up, and not told."""
@@ -77,7 +81,7 @@ class Engine:
         if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
             with self._database.transaction() as session:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
-        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids)
+        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=locale in self._heard)
         return self._advance(0, Outcome(Event.RANG, call))
 
     def turn_over(self, sid: str, step: int) -> Answer | None:

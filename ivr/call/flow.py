@@ -97,6 +97,7 @@ class Call:
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
+    heard: bool = True  # there is a model of her language; else she keys everything
 
     @property
     def attested(self) -> bool:
@@ -214,6 +215,9 @@ TABLE: dict[tuple[State, Event], Row] = {
     ),
 }  # fmt: skip
 
+#: Where the questions that want speech lead a caller whose language nobody hears: a voiceprint is not offered.
+BY_KEYS = {S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"), S.CONSENT: Row(S.NEW_PIN, "pin.new")}
+
 #: Events that use up one of the attempts at the thing being asked.
 COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING}
 
@@ -243,6 +247,8 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     row = TABLE.get((call.state, event))
     if row is None:
         raise NoSuchMove(f"{event} in {call.state}")
+    if not call.heard:
+        row = BY_KEYS.get(row.to, row)
     prompt = "enrol.pin.done" if row.say == "enrol.done" and not call.consented else row.say
     digits = (kept_digits or fresh_digits[: row.fresh_digits]) if row.fresh_digits else call.digits
     return replace(call, state=row.to, digits=digits), Speak((prompt,), _then(row.to))

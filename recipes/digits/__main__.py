@@ -10,6 +10,7 @@ import argparse
 import logging
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,15 @@ class Checkpoints:
             kaldi.write_manifest(self._args.out, self._args.id, training)
 
 
+def mixer_of(
+    speech: Path, own: Path | None, synthetic_path: Path, words: list[fluent.Places], rng: np.random.Generator
+) -> Mixer:
+    """What a training hears. ``words``: where those of the corpus's fluent numbers lie, if that is known."""
+    corpus = clips.load(speech, own=own)
+    corpus.fluent = fluent.cut(corpus.numbers, words) if words else []
+    return Mixer(corpus, synthetic.load(synthetic_path), rng)
+
+
 def main() -> None:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -98,7 +108,8 @@ def main() -> None:
         words = [fluent.align(trainer.averaged(), digits, clip) for digits, clip in corpus.numbers]
         log.info("%d words in %d fluent numbers", sum(map(len, words)), len(words))
     placed = max(0, settings.flat_start_steps - trainer.step)
-    supply = Supply(args.speech, args.own, spoken_by_machine, args.seed + trainer.step, settings.batch, placed, words)
+    make_mixer = partial(mixer_of, args.speech, args.own, spoken_by_machine, words)
+    supply = Supply(make_mixer, args.seed + trainer.step, settings.batch, placed)
     checkpoints = Checkpoints(args)
     written_s, losses = trainer.elapsed_s, []
     while not trainer.finished():

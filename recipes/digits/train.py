@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from . import features, graphs, warm
-from .lexicon import LEXICON, PDF_ID, PDFS, SILENCE, WORD_ID, WORDS
+from .lexicon import ENGLISH, SILENCE, Lexicon
 from .lfmmi import HmmBatch, log_sum
 from .network import Network
 from .supply import Sample, Supply
@@ -50,18 +50,18 @@ def features_of(batch: list[Sample]) -> torch.Tensor:
 class Trainer:
     """State of a training: network, its running average, optimiser, and how much of the time is used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lexicon: Lexicon = ENGLISH) -> None:
         self.settings = settings
-        self.network = Network()
+        self.network = Network(lexicon=lexicon)
         self._average = AveragedModel(self.network, avg_fn=self._running_average, use_buffers=True)
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-3
         )
-        self._denominator = HmmBatch([graphs.loop()])
-        self._pdfs_of_words = torch.zeros(len(PDFS), 1 + len(WORDS))
-        self._pdfs_of_words[PDF_ID[SILENCE], 0] = 1
-        for word, states in LEXICON.items():
-            self._pdfs_of_words[[PDF_ID[s] for s in states], WORD_ID[word]] = 1
+        self._denominator = HmmBatch([graphs.loop(lexicon)])
+        self._pdfs_of_words = torch.zeros(len(lexicon.pdfs), 1 + len(lexicon.words))
+        self._pdfs_of_words[lexicon.pdf_id[SILENCE], 0] = 1
+        for word, states in lexicon.states.items():
+            self._pdfs_of_words[[lexicon.pdf_id[s] for s in states], lexicon.word_id[word]] = 1
         self.elapsed_s = 0.0
         self.step = 0
 

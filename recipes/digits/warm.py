@@ -61,11 +61,12 @@ def start_from(network: Network, folder: Path, features: torch.Tensor) -> None:
     """Give ``network`` the weights of the model in ``folder``.
 
     ``features`` (B, T, 40), some hundred windows' cepstra: batch-norm's statistics were folded into the weights
-    and are measured anew. Raises ValueError when the model has another shape.
+    and are measured anew. A model of other words gives all but its last layer. Raises ValueError when the model has
+    another shape.
     """
     layers = read_layers((folder / "am/final.mdl").read_bytes())
     shapes = [p.affine.weight.shape for p in network.modules() if isinstance(p, Layer)] + [network.last.weight.shape]
-    if sorted(w.shape for w, _ in layers) != sorted(tuple(s) for s in shapes):
+    if sorted(w.shape for w, _ in layers[:-1]) != sorted(tuple(s) for s in shapes[:-1]):
         raise ValueError(f"{folder} holds a network of another shape")
     mean, variance = features.flatten(0, 1).mean(0), features.flatten(0, 1).var(0)
     assert network.input_norm.running_mean is not None
@@ -85,5 +86,7 @@ def start_from(network: Network, folder: Path, features: torch.Tensor) -> None:
         y = _adopt(squeeze, *next(remaining), around)
         x = centre + _adopt(expand, *next(remaining), y)
     weight, bias = next(remaining)
+    if len(weight) != len(network.last.weight):
+        return
     network.last.weight.data = torch.from_numpy(weight.copy())
     network.last.bias.data = torch.from_numpy(bias.copy())

@@ -156,14 +156,14 @@ class DigitModel:
         two that numbers are heard with, for cards and for challenges, must hear as many as there are.
         """
         recording = self._proof()
-        for grammar in Grammar:
-            counts = grammar in (Grammar.CARD, Grammar.DIGITS)
-            words = self._hear(recording if counts else recording[: len(recording) // 2], grammar)
-            heard = len(numbers.plainest(words))
-            if counts and abs(heard - PROOF_DIGITS) > 1:
+        counted = (Grammar.CARD, Grammar.DIGITS)
+        half = recording[: len(recording) // 2]
+        words = {grammar: self._hear(recording if grammar in counted else half, grammar) for grammar in Grammar}
+        if any(not set(words[grammar]) <= set(grammar.words(self._locale)) for grammar in Grammar):
+            raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
+        for heard in (len(numbers.plainest(words[grammar])) for grammar in counted):
+            if abs(heard - PROOF_DIGITS) > 1:
                 raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
-            if not set(words) <= set(grammar.words(self._locale)):
-                raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
 
     def _proof(self) -> Pcm:
         return read_audio(Path(__file__).with_name(PROOFS[self._locale]))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ivr.speech.cards import LEAST_CONFIDENCE, candidates
 from ivr.speech.confidence import (
-    CAP,
     FEATURES,
     FILE,
+    LEAD_CAP,
     Calibration,
     CalibrationError,
     Logistic,
@@ -57,7 +57,7 @@ def test_a_number_far_before_the_others_is_surer_than_one_beside_another() -> No
 
 def test_a_number_behind_what_is_no_card_number_is_less_sure() -> None:
     (_, (lead, behind)), *_ = card_features([Hypothesis("42", 0.0), Hypothesis(VISA, -3.0)])
-    assert (lead, behind) == (CAP, 3.0)  # nothing like it, but something else fits better
+    assert (lead, behind) == (LEAD_CAP, 3.0)  # nothing like it, but something else fits better
 
 
 def test_only_the_best_string_has_confidence_where_no_card_is_asked_for() -> None:
@@ -71,7 +71,7 @@ def test_only_the_best_string_has_confidence_where_no_card_is_asked_for() -> Non
 def test_a_digit_that_all_alternatives_have_is_surer_than_one_that_they_dispute() -> None:
     found = heard(d421=0.0, d431=-1.0, d41=-1.0)
     first, second, third = (lead for (lead,) in digit_features(found))
-    assert first == third == CAP
+    assert first == third == LEAD_CAP
     assert second < 1
     sure, unsure, _ = CALIBRATION.of_digits(found)
     assert sure > unsure

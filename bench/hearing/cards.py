@@ -112,7 +112,8 @@ def judge(of: Sequence[Outcome], verdicts: Verdicts) -> dict[str, object]:
             f"{counts['at_most_of_strings']:.3%} of strings, {counts['at_most_of_speakers']:.2%} by speakers"
         )
     if best := at_no_wrong_card(of):
-        print(f"  none at least confidence {best[0]} (the service's: {LEAST_CONFIDENCE}): found then {best[1]}")
+        shares = ", ".join(f"{test} {share:.2%}" for test, share in best[1].items())
+        print(f"  none from confidence {best[0]} on (the service's: {LEAST_CONFIDENCE}); found then: {shares}")
     verdicts.add("wrong_cards/strings", len(of), WANTED_STRINGS, len(of), at_least=True)
     verdicts.add("wrong_cards/neighbours_accepted", by_class[NEIGHBOURS]["lists"], 0, len(of))
     verdicts.add("wrong_cards/all_accepted", sum(c["lists"] for c in by_class.values()), 0, len(of))

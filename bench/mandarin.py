@@ -159,7 +159,7 @@ def main() -> None:
     model = vosk.Model(str(args.model))
 
     def listener(grammar: Grammar) -> Callable[[np.ndarray], str]:
-        words = json.dumps(grammar.words("zh"))
+        words = json.dumps(grammar.words("zh"), ensure_ascii=False)
         return lambda samples: hear(model, samples, words)
 
     listen = listener(Grammar.DIGITS)

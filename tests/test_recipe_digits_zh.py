@@ -17,6 +17,8 @@ from ivr.speech import mandarin
 from recipes.digits import features, graphs, kaldi, lfmmi, warm
 from recipes.digits.lexicon import ENGLISH, UNKNOWN
 from recipes.digits.network import Network
+from recipes.digits.supply import FRAMES, STEPS, Sample
+from recipes.digits.train import Settings, Trainer
 from recipes.digits_zh import synthetic
 from recipes.digits_zh.lexicon import MANDARIN, PINYIN
 
@@ -76,6 +78,15 @@ def test_a_training_starts_from_the_layers_of_another_languages_model(samples: n
         assert started(inputs).shape[-1] == len(MANDARIN.pdfs) != len(ENGLISH.pdfs)
         english(inputs)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_batch_in_which_nobody_knows_where_words_lie_trains_all_the_same() -> None:
+    trainer = Trainer(Settings(minutes=1.0, flat_start_steps=0), MANDARIN)
+    said = graphs.hmm(graphs.utterance_arcs(["幺", "二"]), MANDARIN)
+    unknown = np.full(STEPS, -1)
+    sample = Sample(np.zeros((FRAMES, features.BINS), np.float16), said, unknown, unknown)
+    loss = trainer._loss(torch.randn(1, STEPS, len(MANDARIN.pdfs)), [sample])
+    assert torch.isfinite(loss)
 
 
 def test_no_voice_that_tests_or_chooses_trains() -> None:

@@ -178,7 +178,8 @@ class Recogniser:
     """Hears one turn. Not for sharing between threads; bounded by the audio it is given."""
 
     def __init__(self, model: vosk.Model, rate: int, words: tuple[str, ...] | None) -> None:
-        grammars = [] if words is None else [json.dumps(words)]
+        # As they are: Vosk does not decode the escapes of JSON.
+        grammars = [] if words is None else [json.dumps(words, ensure_ascii=False)]
         self._kaldi = vosk.KaldiRecognizer(model, rate, *grammars)
         self._kaldi.SetWords(True)
         self._kaldi.SetMaxAlternatives(MAX_ALTERNATIVES)

@@ -122,7 +122,8 @@ class Trainer:
         """Cross-entropy of words (not states) at steps where they are known: words stay where they are."""
         words = torch.stack([torch.from_numpy(s.words) for s in batch]).flatten()
         of_words = scores.softmax(2).flatten(0, 1) @ self._pdfs_of_words
-        return functional.nll_loss((of_words + 1e-6).log(), words, ignore_index=-1)
+        loss = functional.nll_loss((of_words + 1e-6).log(), words, ignore_index=-1, reduction="sum")
+        return loss / (words >= 0).sum().clamp_min(1)  # a batch may have no known step
 
     def run_step(self, supply: Supply) -> float:
         """One update from the next batch; returns the loss."""

@@ -119,7 +119,7 @@ AFTER = {"08": "01", "12": "11"}
 
 
 def play_all(stage: Stage, console: Console, speed: float, only: tuple[str, ...], now: datetime) -> Iterator[Result]:
-    """Play the scenes in order; print each as a ladder, and check it. ``only``: those numbers, else the English."""
+    """Play scenes in order, print each as a ladder, and check it. ``only``: the numbers wanted; else all in English."""
     players = Players(stage, now)
     inside = Inside(stage.database, redis.connect(stage.settings), stage.books, cast.pans(), stage.logs)
     wanted = {*only, *(AFTER[number] for number in only if number in AFTER)}

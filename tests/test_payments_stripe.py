@@ -369,7 +369,7 @@ def test_a_payment_that_needs_3_d_secure_is_paid_by_link(
     assert template == "payment.link"
     back = requests.get(values["link"], timeout=10, allow_redirects=False)
     assert back.headers["Location"] == "https://pay.example.com/bank/return"
-    stripe_standin.control(lose={"capture": 1}, soft_decline=soft_decline)
+    stripe_standin.control(refuse={"capture": 1}, soft_decline=soft_decline)
     work(stripe_settings, database, times=2)
     assert history(database, payment.id) == ["created", "debiting", "linked", "authorised", "paid"]
     assert stripe_standin.lines(payment.id) == [StatementLine(payment.id, "debit", 4210, "USD")]

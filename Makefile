@@ -1,4 +1,4 @@
-# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
+# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)

@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     smtp_from: str | None = Field(None, description="The address that mail comes from.")
     locale: Locale = Field("en", description="Language of callers we know nothing of.")
 
-    voiceprint_unused_days: int = Field(730, ge=1, description="`ivr voiceprint purge` deletes voiceprints unused so long.")
-    utterance_days: int = Field(365, ge=1, description="... and fingerprints of utterances that are so old.")
+    voiceprint_unused_days: int = Field(730, ge=1, description="Voiceprints unused so long are purged.")
+    utterance_days: int = Field(365, ge=1, description="Fingerprints of utterances so old are purged.")
 
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
     voice_model_dir: Path = Field(default_factory=lambda: shipped("models/voice"))

@@ -39,9 +39,9 @@ _MAGIC = b"VPR1"
 _WINDOW, _HOP = 512, 256
 _BITS = 16
 _PIECE = 12  # frames
-_MOST_PIECES = 12
+_MOST_PIECES = 10
 #: Where frames of the kept utterance lay is not known; a new one is tried at so many places between two of them.
-_PHASES = 4
+_PHASES = 2
 _SPEEDS = (0.98, 1.0, 1.02)
 _LOW, _HIGH, _MARGIN = 20, 122, 4  # bins of 15.6 Hz
 _ENVELOPE = 9  # bins to either side
@@ -79,7 +79,7 @@ class Sound:
         return _MAGIC + np.packbits(change @ _projections(secret) > 0).tobytes()
 
     def likeness(self, secret: bytes, earlier: Sequence[bytes]) -> float | None:
-        """How like a recording of earlier utterances, made with the same ``secret``, this one is; 1 and more: it is one.
+        """How like a recording of what ``earlier`` holds this one is; from 1 on it is taken for one.
 
         None where nobody speaks, or nothing is there to compare with.
         Raises ValueError if a fingerprint is not what :meth:`fingerprint` made.
@@ -98,15 +98,15 @@ class Sound:
         places that follow each other as the pieces do."""
         change = np.diff(_stretched(self._fine, speed), axis=2)
         asked = _signs(change @ _projections(secret)) * self._active[:, None, :, None]
-        agreement = asked.reshape(-1, _PIECE * _BITS) @ places.T
-        agreement = agreement.reshape(len(asked), _PHASES, -1).max(axis=1)
+        agreement = (asked.reshape(-1, _PIECE * _BITS) @ places.T).reshape(len(asked), _PHASES, -1).max(axis=1)
         agreement /= self._active.sum(axis=1, keepdims=True) * np.float32(_BITS)
-        best = agreement.argmax(axis=1)
-        since = np.round(self._starts * speed / _HOP).astype(int)
-        row = best[:, None] - since[:, None] + since[None, :]  # by each piece: where all the others would lie
-        near = np.clip(row[..., None] + np.arange(-1, 2), 0, len(places) - 1)
-        in_row = agreement[np.arange(len(best))[None, :, None], near].max(axis=2).mean(axis=1)
-        return float(agreement.max(axis=1).mean()), float(in_row.max())
+        since = np.round((self._starts - self._starts[0]) * speed / _HOP).astype(int)
+        near = np.pad(agreement, ((0, 0), (1, 1 + since[-1])))
+        near = np.maximum(np.maximum(near[:, :-2], near[:, 1:-1]), near[:, 2:])
+        in_a_row = np.zeros(len(places), np.float32)
+        for piece, start in zip(near, since, strict=True):
+            in_a_row += piece[start : start + len(places)]
+        return float(agreement.max(axis=1).mean()), float(in_a_row.max()) / len(near)
 
 
 def _pieces(speech: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -152,7 +152,8 @@ def _projections(secret: bytes) -> Floats:
 
 
 def _signs(values: NDArray[np.floating]) -> Floats:
-    return np.where(values > 0, np.float32(1), np.float32(-1))
+    signs: Floats = np.where(values > 0, np.float32(1), np.float32(-1))
+    return signs
 
 
 def _joined(earlier: Sequence[bytes]) -> Floats:

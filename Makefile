@@ -37,6 +37,7 @@ bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m bench.digits --speech $(SPEECH)
 	$(BIN)/python -m bench.voice --speech $(SPEECH)
+	$(BIN)/python -m bench.liveness --speech $(SPEECH)
 	$(BIN)/python -m bench.calls --speech $(SPEECH)
 
 bench-faults: .venv/.tested

@@ -261,7 +261,16 @@ def _three_times(call: Telephone, attempt: Callable[[], Answer]) -> list[str]:
     return seen
 
 
-WRONGS = [_wrong_voice, _wrong_card, _wrong_voice_and_card, _unknown_caller, _no_voiceprint, _locked, _replayed, _silence]
+WRONGS = [
+    _wrong_voice,
+    _wrong_card,
+    _wrong_voice_and_card,
+    _unknown_caller,
+    _no_voiceprint,
+    _locked,
+    _replayed,
+    _silence,
+]
 
 
 @pytest.mark.parametrize("wrong", WRONGS[1:], ids=lambda f: f.__name__)

@@ -33,15 +33,15 @@ SECRET_BYTES = 32
 #: found one after the other. Chosen on speakers that ``bench.liveness`` does not test.
 SCATTERED, IN_A_ROW = 0.5, 0.4
 #: What is kept of one utterance at most.
-MOST_KEPT_S = 20.0
+MOST_KEPT_S = 12.0
 
 _MAGIC = b"VPR1"
 _WINDOW, _HOP = 512, 256
 _BITS = 16
 _PIECE = 12  # frames
-_MOST_PIECES = 10
+_MOST_PIECES = 8
 #: Where frames of the kept utterance lay is not known; a new one is tried at so many places between two of them.
-_PHASES = 2
+_PHASES = 4
 _SPEEDS = (0.98, 1.0, 1.02)
 _LOW, _HIGH, _MARGIN = 20, 122, 4  # bins of 15.6 Hz
 _ENVELOPE = 9  # bins to either side
@@ -87,26 +87,27 @@ class Sound:
         kept = _joined(earlier)
         if not len(self._starts) or not len(kept):
             return None
-        places = sliding_window_view(kept, (_PIECE, _BITS)).reshape(-1, _PIECE * _BITS)
-        return max(
-            max(scattered / SCATTERED, in_a_row / IN_A_ROW)
-            for scattered, in_a_row in (self._found(speed, secret, places) for speed in _SPEEDS)
-        )
+        projections = _projections(secret)
+        changes = [np.diff(_stretched(self._fine, speed), axis=2) @ projections for speed in _SPEEDS]
+        asked = _signs(np.stack(changes, axis=1)) * self._active[:, None, None, :, None]
+        # Laid out for the product, which is nearly all the work, and then for the largest of the phases.
+        asked = np.ascontiguousarray(asked.transpose(3, 4, 2, 1, 0).reshape(_PIECE * _BITS, -1))
+        places = np.ascontiguousarray(sliding_window_view(kept, (_PIECE, _BITS)).reshape(-1, _PIECE * _BITS))
+        agreement = np.maximum.reduce(np.split(places @ asked, _PHASES, axis=1))
+        by_speed = np.ascontiguousarray(agreement.T).reshape(len(_SPEEDS), len(self._starts), -1)
+        by_speed /= (self._active.sum(axis=1) * _BITS).astype(np.float32)[:, None]
+        return max(self._found(found, speed) for found, speed in zip(by_speed, _SPEEDS, strict=True))
 
-    def _found(self, speed: float, secret: bytes, places: Floats) -> tuple[float, float]:
-        """Mean agreement of the pieces, if this one was played at ``speed``: each at its best place, and all at
-        places that follow each other as the pieces do."""
-        change = np.diff(_stretched(self._fine, speed), axis=2)
-        asked = _signs(change @ _projections(secret)) * self._active[:, None, :, None]
-        agreement = (asked.reshape(-1, _PIECE * _BITS) @ places.T).reshape(len(asked), _PHASES, -1).max(axis=1)
-        agreement /= self._active.sum(axis=1, keepdims=True) * np.float32(_BITS)
+    def _found(self, agreement: Floats, speed: float) -> float:
+        """The likeness if this was played at ``speed``, from the agreement of each piece with each place."""
+        scattered = float(agreement.max(axis=1).mean())
         since = np.round((self._starts - self._starts[0]) * speed / _HOP).astype(int)
-        near = np.pad(agreement, ((0, 0), (1, 1 + since[-1])))
+        near = np.pad(agreement, ((0, 0), (1, 1 + since[-1])))  # each piece may lie a frame beside its place
         near = np.maximum(np.maximum(near[:, :-2], near[:, 1:-1]), near[:, 2:])
-        in_a_row = np.zeros(len(places), np.float32)
+        in_a_row = np.zeros(agreement.shape[1], np.float32)
         for piece, start in zip(near, since, strict=True):
-            in_a_row += piece[start : start + len(places)]
-        return float(agreement.max(axis=1).mean()), float(in_a_row.max()) / len(near)
+            in_a_row += piece[start : start + len(in_a_row)]
+        return max(scattered / SCATTERED, float(in_a_row.max()) / len(near) / IN_A_ROW)
 
 
 def _pieces(speech: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
+# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
@@ -41,6 +41,7 @@ bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m bench.digits --speech $(SPEECH)
 	$(BIN)/python -m bench.voice --speech $(SPEECH)
+	$(BIN)/python -m bench.liveness --speech $(SPEECH)
 	$(BIN)/python -m bench.calls --speech $(SPEECH)
 
 bench-faults: .venv/.tested

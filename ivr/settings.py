@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     smtp_from: str | None = Field(None, description="The address that mail comes from.")
     locale: Locale = Field("en", description="Language of callers we know nothing of.")
 
+    voiceprint_unused_days: int = Field(730, ge=1, description="Voiceprints unused so long are purged.")
+    utterance_days: int = Field(365, ge=1, description="Fingerprints of utterances so old are purged.")
+
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
     digit_model_zh_dir: Path | None = Field(
         default_factory=lambda: shipped_if_any("models/digits-zh"),

@@ -128,7 +128,8 @@ def _fine(frames: Floats) -> Floats:
     sums = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
     bins = np.arange(_LOW - _MARGIN, _HIGH + _MARGIN)
     envelope = (sums[:, bins + _ENVELOPE + 1] - sums[:, bins - _ENVELOPE]) / (2 * _ENVELOPE + 1)
-    return np.log(power[:, bins] / (envelope + 1e-9) + _VALLEY).astype(np.float32)
+    fine: Floats = np.log(power[:, bins] / (envelope + 1e-9) + _VALLEY).astype(np.float32)
+    return fine
 
 
 def _stretched(fine: Floats, speed: float) -> Floats:

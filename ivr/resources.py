@@ -13,7 +13,11 @@ def shipped(relative: str) -> Path:
 
     Raises FileNotFoundError when the installation lacks it.
     """
-    for root in _ROOTS:
-        if (root / relative).exists():
-            return root / relative
+    if found := shipped_if_any(relative):
+        return found
     raise FileNotFoundError(f"{relative} is not part of this installation; reinstall the package")
+
+
+def shipped_if_any(relative: str) -> Path | None:
+    """The same, or None when the installation lacks it."""
+    return next((root / relative for root in _ROOTS if (root / relative).exists()), None)

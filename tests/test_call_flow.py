@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,28 @@ def _at(state: State) -> Call:
 def test_a_call_begins_by_asking_for_the_card() -> None:
     call, speak = advance(CALL, Event.RANG, "00000000")
     assert (call.state, speak) == (State.CARD, Speak(("card.ask",), "listen"))
+
+
+def test_whoever_speaks_a_language_that_nobody_hears_goes_by_keys_alone() -> None:
+    unheard = Call("CA1", "zh", heard=False)
+    call, speak = advance(unheard, Event.RANG, "00000000")
+    assert (call.state, speak) == (State.KEYPAD_CARD, Speak(("keypad.ask",), "listen"))
+    call, speak = advance(call, Event.MAY_ENROL, "00000000")
+    assert (call.state, speak) == (State.NEW_PIN, Speak(("pin.new",), "listen"))
+
+
+def test_nothing_in_such_a_call_asks_to_say_something() -> None:
+    """Whatever happens, from the ring to the end: every question can be answered by keys."""
+    waiting, seen = [Call("CA1", "zh", heard=False, bills=({"id": "b"},))], set()
+    while waiting:
+        call = waiting.pop()
+        for event in (event for state, event in TABLE if state is call.state):
+            then, _ = advance(replace(call, attempts={}), event, "47190528")
+            if then.state not in seen:
+                seen.add(then.state)
+                waiting.append(then)
+    assert State.DEBIT in seen
+    assert all(expectation(_at(state)).key_lengths for state in seen if state in LISTENING)
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -121,10 +121,16 @@ class House:
     calls: int = 0
 
     def customer(
-        self, phone: str = ALICE, *, voice: str | None = "alice", pin: str | None = PIN, bills: Sequence[int] = (4210,)
+        self,
+        phone: str = ALICE,
+        *,
+        voice: str | None = "alice",
+        pin: str | None = PIN,
+        bills: Sequence[int] = (4210,),
+        test: bool = True,
     ) -> str:
         with self.database.transaction() as session:
-            customer = add_customer(session, phones=[phone], test=True, sms=[phone], now=NOW)
+            customer = add_customer(session, phones=[phone], test=test, sms=[phone], now=NOW)
             add_card(
                 session, customer.id, CARD, exp_year=NOW.year + 2, exp_month=12, token="tok_1",
                 authorised_by="test", keyring=self.keyring, now=NOW,
@@ -229,6 +235,13 @@ def _locked(house: House) -> list[str]:
     return _three_times(call, lambda: call.says(CARD, "alice"))
 
 
+def _replayed(house: House) -> list[str]:
+    house.customer(test=False)
+    house.call().says(CARD, "alice")
+    call = house.call()
+    return _three_times(call, lambda: call.says(CARD, "alice"))
+
+
 def _silence(house: House) -> list[str]:
     house.customer()
     call = house.call()
@@ -249,7 +262,16 @@ def _three_times(call: Telephone, attempt: Callable[[], Answer]) -> list[str]:
     return seen
 
 
-WRONGS = [_wrong_voice, _wrong_card, _wrong_voice_and_card, _unknown_caller, _no_voiceprint, _locked, _silence]
+WRONGS = [
+    _wrong_voice,
+    _wrong_card,
+    _wrong_voice_and_card,
+    _unknown_caller,
+    _no_voiceprint,
+    _locked,
+    _replayed,
+    _silence,
+]
 
 
 @pytest.mark.parametrize("wrong", WRONGS[1:], ids=lambda f: f.__name__)

@@ -30,6 +30,7 @@ def test_every_scene_of_the_demo_is_right() -> None:
     [
         ("voice", "02", "heard challenge.ask"),
         ("digits", "03", "heard challenge.ask"),
+        ("replay", "15", "heard challenge.ask"),
         ("token", "10", "card.ask was heard"),
         ("idempotency", "01", "payments of the call: paid, "),  # more than the one
     ],
@@ -52,4 +53,16 @@ def test_the_same_service_runs_on_postgresql(postgresql_url: str) -> None:
         connection.exec_driver_sql("CREATE DATABASE whole_service")
     with stage(extra={"IVR_DATABASE_URL": url.render_as_string(hide_password=False)}) as running:
         (result,) = _play(running, "06")
+    assert result.problems == []
+
+
+def test_a_caller_pays_by_saying_everything_in_mandarin() -> None:
+    with stage(extra={"IVR_LOCALE": "zh"}) as running:
+        (result,) = _play(running, "20")
+    assert result.problems == []
+
+
+def test_without_a_model_of_her_language_a_caller_pays_by_keys() -> None:
+    with stage(extra={"IVR_LOCALE": "zh", "IVR_DIGIT_MODEL_ZH_DIR": "none"}) as running:
+        (result,) = _play(running, "21")
     assert result.problems == []

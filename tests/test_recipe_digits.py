@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -157,6 +158,15 @@ def test_the_shipped_files_are_those_of_the_manifest() -> None:
     assert "am/final.mdl" in digests
     for name, digest in digests.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_what_ships_of_a_warm_start_lies_between_it_and_the_shipped_model(network: Network, model_dir: Path) -> None:
+    layers = network.exported()
+    further = [replace(layer, weight=layer.weight + 2, bias=layer.bias - 4) for layer in layers]
+    mean = warm.averaged(further, model_dir, 0.25)
+    for found, began in zip(mean, layers, strict=True):
+        np.testing.assert_allclose(found.weight, began.weight + 1.5, rtol=1e-5)
+        np.testing.assert_allclose(found.bias, began.bias - 3, rtol=1e-5)
 
 
 def test_a_training_may_start_from_a_shipped_model(network: Network, model_dir: Path, samples: np.ndarray) -> None:

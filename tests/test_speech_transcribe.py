@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from ivr.ops.commands.transcribe import command
 from ivr.resources import shipped
+from ivr.settings import settings
 from ivr.speech.numbers import edit_distance
 
 CARD = "4539148803436467"
@@ -48,6 +49,22 @@ def test_json_is_one_object_a_line(audio: Path, tmp_path: Path) -> None:
     assert objects[0]["alternatives"][0]["digits"] == objects[0]["digits"]
     scores = [a["score"] for a in objects[0]["alternatives"]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_mandarin_is_heard_with_its_own_model() -> None:
+    card = str(shipped("fixtures/audio/wei/card.wav"))
+    result = CliRunner().invoke(command, ["--json", "--locale", "zh", card])
+    assert result.exit_code == 0
+    assert edit_distance(json.loads(result.stdout)["digits"], "6011000990139424") <= 1
+
+
+def test_without_a_model_of_a_language_nothing_is_heard(monkeypatch: pytest.MonkeyPatch, audio: Path) -> None:
+    monkeypatch.setenv("IVR_DIGIT_MODEL_ZH_DIR", "none")
+    settings.cache_clear()
+    result = CliRunner().invoke(command, ["--locale", "zh", str(audio / "card.wav")])
+    settings.cache_clear()
+    assert result.exit_code == 1
+    assert "no digit model for zh" in result.output
 
 
 def test_a_bad_file_is_named_and_the_others_are_heard(audio: Path, tmp_path: Path) -> None:

@@ -191,6 +191,14 @@ def test_nothing_of_what_was_heard_is_shown(model: DigitModel) -> None:
     assert not any(digits in shown for digits in ("4539", "6467", "4880"))
 
 
-def test_a_spoken_turn_needs_a_model() -> None:
+@pytest.mark.parametrize("expect", [Expect.card(), Expect.digits(4, frozenset())])
+def test_a_turn_that_keys_cannot_answer_needs_a_model(expect: Expect) -> None:
     with pytest.raises(ValueError, match="needs a digit model"):
-        Listening(None, Expect.card())
+        Listening(None, expect)
+
+
+def test_without_a_model_keys_are_taken_and_speech_is_not() -> None:
+    turn = Listening(None, Expect.choice(3))
+    assert not any(turn.frame(pcm_to_ulaw(said("alice/two.wav"))[at : at + 160]) for at in range(0, 1600, 160))
+    assert turn.key("2")
+    assert turn.close().answer == 2

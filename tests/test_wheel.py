@@ -32,7 +32,8 @@ def _run(installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_wheel_carries_models_prompts_and_fixtures(installed: Path) -> None:
     shipped = installed / "ivr" / "_shipped"
-    for needed in ("models/digits/manifest.json", "models/voice/manifest.json", "fixtures/audio/alice/card.wav"):
+    models = ("models/digits/manifest.json", "models/digits-zh/manifest.json", "models/voice/manifest.json")
+    for needed in (*models, "fixtures/audio/alice/card.wav"):
         assert (shipped / needed).is_file()
     assert (installed / "ivr" / "call" / "prompts" / "audio" / "en" / "card.ask.ulaw").is_file()
     assert not (installed / "recipes").exists()

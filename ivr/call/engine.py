@@ -8,7 +8,7 @@ stored, and again by whoever comes next if we died in between.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,6 +21,8 @@ from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
+from ivr.locales import LOCALES
+from ivr.payments.bank import DeclineReason
 from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key, start_payment
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
@@ -31,6 +33,13 @@ log = structlog.get_logger()
 
 #: Questions that one key answers; elsewhere it means nothing.
 ONE_KEY = {State.BILL, State.KEYPAD_BILL, State.KEYPAD_CONFIRM, State.CONSENT}
+
+# What a caller is told of a decline; of every other reason only that there was one.
+_DECLINES: dict[str, Event] = {
+    DeclineReason.INSUFFICIENT_FUNDS: Event.NO_FUNDS,
+    DeclineReason.EXPIRED: Event.CARD_EXPIRED,
+    DeclineReason.UNAVAILABLE: Event.ISSUER_AWAY,
+}
 
 LOOKUPS_PER_CALLER_ID = 20  # an hour; beyond it the caller is treated as unknown, and hears the same
 
@@ -50,14 +59,19 @@ class Engine:
         clock: Callable[[], datetime],
         *,
         bank: str = "sandbox",
+        test_bank: bool = True,
         locale: str = "en",
+        heard: Collection[str] = LOCALES,
     ) -> None:
+        """``heard``: the languages in which callers may speak; in the others they key everything."""
         self.store = store
         self._database = database
         self._judge = judge
         self._clock = clock
         self._bank = bank
+        self._test_bank = test_bank
         self._locale = locale
+        self._heard = heard
 
     def ring(self, sid: str, caller_id: str | None, attestation: str | None, locale: str) -> Answer:
         """A call comes in: whom it may be from is looked up, and not told."""
@@ -67,7 +81,7 @@ class Engine:
         if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
             with self._database.transaction() as session:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
-        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids)
+        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=locale in self._heard)
         return self._advance(0, Outcome(Event.RANG, call))
 
     def turn_over(self, sid: str, step: int) -> Answer | None:
@@ -164,6 +178,7 @@ class Engine:
                     evidence={"factors": list(call.evidence), "attestation": call.attestation},
                     now=self._clock(),
                     bank=self._bank,
+                    test_bank=self._test_bank,
                     limit_minor=call.limit_minor,
                 )
         except BillNotOpen:  # paid, or being paid, by another call: to say that nothing was taken would be wrong
@@ -180,9 +195,14 @@ class Engine:
         if payment is None:
             return Outcome(self._start_payment(call), call)
         if payment.state in FAILED:
-            return Outcome(Event.DECLINED, call)
+            return Outcome(_DECLINES.get(payment.decline_reason or "", Event.DECLINED), call)
+        if payment.state is PaymentState.LINKED:
+            return Outcome(Event.LINKED, call)
+        if payment.state is PaymentState.HELD:
+            return Outcome(Event.HELD, call)
         if payment.state is PaymentState.PAID:
-            return Outcome(Event.PAID, replace(call, receipt=payment.receipt_number or ""))
+            bill = {**(call.bill or {}), "amount_minor": payment.debit_minor}
+            return Outcome(Event.PAID, replace(call, bill=bill, receipt=payment.receipt_number or ""))
         return Outcome(Event.PENDING, call)
 
 

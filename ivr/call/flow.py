@@ -55,8 +55,13 @@ class Event(StrEnum):
     TOO_LARGE = "too_large"
     CONFIRMED = "confirmed"
     PENDING = "pending"
+    HELD = "held"
     PAID = "paid"
     DECLINED = "declined"
+    NO_FUNDS = "no_funds"
+    CARD_EXPIRED = "card_expired"
+    ISSUER_AWAY = "issuer_away"
+    LINKED = "linked"
     MAY_ENROL = "may_enrol"
     YES = "yes"
     NO = "no"
@@ -92,6 +97,7 @@ class Call:
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
+    heard: bool = True  # there is a model of her language; else she keys everything
 
     @property
     def attested(self) -> bool:
@@ -173,8 +179,13 @@ TABLE: dict[tuple[State, Event], Row] = {
     # The worker debits; the caller holds.
     (S.DEBIT, E.PENDING): Row(S.DEBIT, "pay.still"),
     (S.DEBIT, E.EXHAUSTED): Row(S.OVER, "pay.later"),
+    (S.DEBIT, E.HELD): Row(S.OVER, "pay.held"),
     (S.DEBIT, E.PAID): Row(S.OVER, "pay.done"),
     (S.DEBIT, E.DECLINED): Row(S.OVER, "pay.declined"),
+    (S.DEBIT, E.NO_FUNDS): Row(S.OVER, "pay.declined.funds"),
+    (S.DEBIT, E.CARD_EXPIRED): Row(S.OVER, "pay.declined.expired"),
+    (S.DEBIT, E.ISSUER_AWAY): Row(S.OVER, "pay.declined.unavailable"),
+    (S.DEBIT, E.LINKED): Row(S.OVER, "pay.link"),
     # Enrolment, entered with a single-use code and an authorised card.
     (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
     (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
@@ -203,6 +214,9 @@ TABLE: dict[tuple[State, Event], Row] = {
         S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
     ),
 }  # fmt: skip
+
+#: Where the questions that want speech lead a caller whose language nobody hears: a voiceprint is not offered.
+BY_KEYS = {S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"), S.CONSENT: Row(S.NEW_PIN, "pin.new")}
 
 #: Events that use up one of the attempts at the thing being asked.
 COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING}
@@ -233,6 +247,8 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     row = TABLE.get((call.state, event))
     if row is None:
         raise NoSuchMove(f"{event} in {call.state}")
+    if not call.heard:
+        row = BY_KEYS.get(row.to, row)
     prompt = "enrol.pin.done" if row.say == "enrol.done" and not call.consented else row.say
     digits = (kept_digits or fresh_digits[: row.fresh_digits]) if row.fresh_digits else call.digits
     return replace(call, state=row.to, digits=digits), Speak((prompt,), _then(row.to))

@@ -88,7 +88,8 @@ def listen(ws: Server, services: Services) -> None:
 def _listen(ws: Server, services: Services) -> None:
     sid, stream_sid, answer, call = _open(ws, services)
     try:
-        turn = _Turn(ws, stream_sid, answer, Listening(services.digits, expectation(call)))
+        listening = Listening(services.digit_model(call.locale), expectation(call))
+        turn = _Turn(ws, stream_sid, answer, listening)
         if turn.run():
             services.judge.conclude(answer.step, call, turn.listening.close())
     finally:

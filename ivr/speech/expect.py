@@ -8,9 +8,12 @@ from enum import StrEnum
 
 import numpy as np
 
+from ivr.speech import mandarin
 from ivr.speech.audio import Pcm
-from ivr.speech.numbers import DIGITS, Hypothesis
+from ivr.speech.numbers import DIGIT_OF, Hypothesis
 from ivr.speech.pan import is_complete, may_go_on
+
+_MEANING = DIGIT_OF | mandarin.ANSWERS
 
 
 class Kind(StrEnum):
@@ -66,7 +69,7 @@ class Expect:
 
     def spoken_answer(self, words: Collection[str]) -> str | int | None:
         """What the words heard say: the answer that all of them are; None when they are none or differ."""
-        answers = {DIGITS.get(word, word) for word in words}
+        answers = {_MEANING.get(word, word) for word in words}
         if len(answers) != 1:
             return None
         (answer,) = answers
@@ -101,6 +104,7 @@ class Heard:
     answer: str | int | None = field(default=None, repr=False)  # "yes", "no", or the choice; said or keyed
     pcm: Pcm = field(default_factory=lambda: np.zeros(0, np.int16), repr=False)  # the whole turn, 8 kHz
     speech_ms: int = 0
+    onset_ms: int | None = None  # when speech began, counted from the start of listening
 
     @property
     def confidence(self) -> float | None:

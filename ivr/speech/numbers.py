@@ -3,7 +3,8 @@
 People read card numbers digit by digit ("four two oh"), with "double" and "triple", in pairs
 ("forty-two forty-two", "nineteen oh five"), in groups ("four hundred", "forty-two hundred"), and
 correct themselves ("no ...", "start again"). Some of it is ambiguous ("forty, two" is 42 or 402), so
-a reading carries a cost in nats: how much less usual it is than the plainest one.
+a reading carries a cost in nats: how much less usual it is than the plainest one. Mandarin numbers are
+read digit by digit; no word is in both languages, so nobody needs to say which one was heard.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from math import inf
+
+from ivr.speech import mandarin
 
 # fmt: off
 DIGITS = {
@@ -32,9 +35,14 @@ HUNDRED = "hundred"
 CORRECTION = "no"
 RESTART = ("start", "again")
 
+#: Digit words of all languages.
+DIGIT_OF = DIGITS | mandarin.DIGITS
+_CORRECTIONS = (CORRECTION, *mandarin.CORRECTIONS)
+_RESTARTS = (RESTART, mandarin.RESTART)
+
 #: Words that bring digits by themselves.
-NUMBER_WORDS = frozenset((*DIGITS, *TEENS, *TENS))
-#: Every word the parser understands; anything else is passed over, as noise between digits.
+NUMBER_WORDS = frozenset((*DIGIT_OF, *TEENS, *TENS))
+#: Every English word the parser understands; anything else is passed over, as noise between digits.
 WORDS = (*DIGITS, *TIMES, *TEENS, *TENS, HUNDRED, CORRECTION, *RESTART)
 
 #: Nats a reading costs. Chosen, not learnt: no corpus of corrected card numbers exists.
@@ -94,16 +102,16 @@ def plainest(words: Sequence[str]) -> str:
 
 
 def _since_restart(words: Sequence[str]) -> Sequence[str]:
-    for start in range(len(words) - 1, 0, -1):
-        if (words[start - 1], words[start]) == RESTART:
-            return words[start + 1 :]
+    for end in range(len(words), 0, -1):
+        if any(tuple(words[max(0, end - len(said)) : end]) == said for said in _RESTARTS):
+            return words[end:]
     return words
 
 
 def _between_corrections(words: Sequence[str]) -> Iterator[Sequence[str]]:
     start = 0
     for index, word in enumerate(words):
-        if word == CORRECTION:
+        if word in _CORRECTIONS:
             yield words[start:index]
             start = index + 1
     yield words[start:]
@@ -167,8 +175,8 @@ def _items(words: Sequence[str], start: int) -> Iterator[tuple[int, str, float]]
 def _plain_items(words: Sequence[str], start: int) -> Iterator[tuple[int, str, float]]:
     """A digit, a teen, or a multiple of ten with or without its unit; the plainest first."""
     word = _at(words, start)
-    if word in DIGITS:
-        yield start + 1, DIGITS[word], 0.0
+    if word in DIGIT_OF:
+        yield start + 1, DIGIT_OF[word], 0.0
     elif word in TEENS:
         yield start + 1, TEENS[word], 0.0
     elif word in TENS:

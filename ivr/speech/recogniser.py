@@ -18,7 +18,7 @@ import vosk
 from numpy.typing import NDArray
 from scipy.signal import firwin, lfilter
 
-from ivr.speech import numbers
+from ivr.speech import mandarin, numbers
 from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
 from ivr.speech.confidence import Calibration, CalibrationError
 from ivr.speech.pan import luhn_valid
@@ -27,7 +27,9 @@ UNKNOWN = "[unk]"
 
 vosk.SetLogLevel(-1)
 
-PROOF_DIGITS = 8  # in proof.wav
+#: A recording of eight digits in each language that there is a model for.
+PROOFS = {"en": "proof.wav", "zh": "proof_zh.wav"}
+PROOF_DIGITS = 8
 
 #: The graph of whole card numbers (recipes/digits/cards.py), beside those that runtime grammars are composed with.
 CARD_GRAPH = "HCLG.card.fst"
@@ -40,7 +42,7 @@ DIGIT_WEIGHT, TIMES_WEIGHT = 8, 4
 
 
 class Grammar(Enum):
-    """The words a turn may consist of. What is said beside them is heard as ``[unk]``, not as a digit."""
+    """The words a turn may consist of, in English. What is said beside them is heard as ``[unk]``, not as a digit."""
 
     CARD = (
         *numbers.WORDS,
@@ -51,6 +53,23 @@ class Grammar(Enum):
     DIGITS = (*numbers.DIGITS, UNKNOWN)
     YES_NO = ("yes", "no", UNKNOWN)
     CHOICE = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", UNKNOWN)
+
+    def words(self, locale: str) -> tuple[str, ...]:
+        """The same in another language."""
+        return _IN_MANDARIN[self] if locale == "zh" else self.value
+
+
+_IN_MANDARIN = {
+    Grammar.CARD: (
+        *tuple(mandarin.DIGITS) * DIGIT_WEIGHT,
+        *mandarin.CORRECTIONS,
+        *mandarin.RESTART,
+        UNKNOWN,
+    ),
+    Grammar.DIGITS: (*mandarin.DIGITS, UNKNOWN),
+    Grammar.YES_NO: (*mandarin.ANSWERS, UNKNOWN),
+    Grammar.CHOICE: (*(word for word, digit in mandarin.DIGITS.items() if digit != "0"), UNKNOWN),
+}
 
 
 class DigitModelError(Exception):
@@ -79,13 +98,14 @@ class Spoken:
 
 
 class DigitModel:
-    """A Vosk model folder that knows our words and obeys runtime grammars. Share one a process.
+    """A Vosk model folder that knows our words in a language and obeys runtime grammars. Share one a process.
 
     Raises DigitModelError when the folder is no such model.
     """
 
-    def __init__(self, model_dir: Path | str) -> None:
+    def __init__(self, model_dir: Path | str, locale: str = "en") -> None:
         self.model_dir = Path(model_dir)
+        self._locale = locale
         if not (self.model_dir / "am" / "final.mdl").exists() and not (self.model_dir / "final.mdl").exists():
             raise DigitModelError(f"{self.model_dir} is no Vosk model: it has no final.mdl")
         try:
@@ -104,7 +124,7 @@ class DigitModel:
 
     def recogniser(self, grammar: Grammar) -> Recogniser:
         """A recogniser for one turn, to be used in the thread that asks for it."""
-        return Recogniser(self._model, self._rate, grammar)
+        return Recogniser(self._model, self._rate, grammar.words(self._locale))
 
     def card_recogniser(self) -> Recogniser | None:
         """A recogniser that hears whole card numbers only, with scores that compare with ``Grammar.CARD``'s.
@@ -118,13 +138,14 @@ class DigitModel:
         if (cards := self.card_recogniser()) is None:
             return
         for _ in range(2):
-            cards.accept(read_audio(Path(__file__).with_name("proof.wav")))
+            cards.accept(self._proof())
         heard = numbers.plainest(cards.finish(1)[0].texts)
         if not (luhn_valid(heard) and abs(len(heard) - 2 * PROOF_DIGITS) <= 2):
             raise DigitModelError(f"{self.model_dir}: {CARD_GRAPH} is not the graph of whole card numbers")
 
     def _prove_words(self) -> None:
-        missing = [w for w in Grammar.CARD.value + Grammar.YES_NO.value if self._model.vosk_model_find_word(w) < 0]
+        words = Grammar.CARD.words(self._locale) + Grammar.YES_NO.words(self._locale)
+        missing = [w for w in words if self._model.vosk_model_find_word(w) < 0]
         if missing:
             raise DigitModelError(f"{self.model_dir} does not know the words: {', '.join(dict.fromkeys(missing))}")
 
@@ -134,15 +155,18 @@ class DigitModel:
         Each may hear its own words only, those of yes and no, or of a choice, in place of the digits spoken; and the
         two that numbers are heard with, for cards and for challenges, must hear as many as there are.
         """
-        recording = read_audio(Path(__file__).with_name("proof.wav"))
-        for grammar in Grammar:
-            counts = grammar in (Grammar.CARD, Grammar.DIGITS)
-            words = self._hear(recording if counts else recording[: len(recording) // 2], grammar)
-            heard = len(numbers.plainest(words))
-            if counts and abs(heard - PROOF_DIGITS) > 1:
+        recording = self._proof()
+        counted = (Grammar.CARD, Grammar.DIGITS)
+        half = recording[: len(recording) // 2]
+        words = {grammar: self._hear(recording if grammar in counted else half, grammar) for grammar in Grammar}
+        if any(not set(words[grammar]) <= set(grammar.words(self._locale)) for grammar in Grammar):
+            raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
+        for heard in (len(numbers.plainest(words[grammar])) for grammar in counted):
+            if abs(heard - PROOF_DIGITS) > 1:
                 raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
-            if not set(words) <= set(grammar.value):
-                raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
+
+    def _proof(self) -> Pcm:
+        return read_audio(Path(__file__).with_name(PROOFS[self._locale]))
 
     def _hear(self, pcm: Pcm, grammar: Grammar) -> list[str]:
         recogniser = self.recogniser(grammar)
@@ -153,8 +177,9 @@ class DigitModel:
 class Recogniser:
     """Hears one turn. Not for sharing between threads; bounded by the audio it is given."""
 
-    def __init__(self, model: vosk.Model, rate: int, grammar: Grammar | None) -> None:
-        grammars = [] if grammar is None else [json.dumps(grammar.value)]
+    def __init__(self, model: vosk.Model, rate: int, words: tuple[str, ...] | None) -> None:
+        # As they are: Vosk does not decode the escapes of JSON.
+        grammars = [] if words is None else [json.dumps(words, ensure_ascii=False)]
         self._kaldi = vosk.KaldiRecognizer(model, rate, *grammars)
         self._kaldi.SetWords(True)
         self._kaldi.SetMaxAlternatives(MAX_ALTERNATIVES)

@@ -37,12 +37,12 @@ _MAX_FRAME_BYTES = 8000  # a second; the carrier sends 160
 class Listening:
     """Use from one thread: ``frame`` and ``key`` until one says that the turn is over, then ``close``.
 
-    ``model`` may be None for a turn of keys only. Holds at most 60 s of audio. Never raises for what
+    ``model`` may be None for a turn that keys can answer. Holds at most 60 s of audio. Never raises for what
     a carrier or a caller sends.
     """
 
     def __init__(self, model: DigitModel | None, expect: Expect) -> None:
-        if model is None and expect.kind is not Kind.KEYS:
+        if model is None and not expect.key_lengths:
             raise ValueError(f"a turn of kind {expect.kind} needs a digit model")
         self._expect = expect
         self._ear = Ear(model, expect) if model and expect.kind is not Kind.KEYS else None
@@ -78,6 +78,7 @@ class Listening:
             answer=self._expect.keyed_answer(keys) if keys else ear.answer() if ear else None,
             pcm=ulaw_to_pcm(bytes(self._audio)),
             speech_ms=self._activity.speech_ms,
+            onset_ms=self._activity.onset_ms,
         )
 
     def _next_frame(self) -> EndReason | None:

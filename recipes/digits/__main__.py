@@ -10,12 +10,13 @@ import argparse
 import logging
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import cards, clips, evaluate, features, fluent, kaldi, synthetic
+from . import cards, clips, evaluate, features, fluent, kaldi, synthetic, warm
 from .mixing import Mixer
 from .supply import Supply
 from .train import Settings, Trainer
@@ -32,8 +33,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech")
     parser.add_argument("--minutes", type=float, default=80.0, help="training time; resuming continues it")
     parser.add_argument("--start", type=Path, help="begin with the weights of this model, not with random ones")
+    parser.add_argument("--keep", type=float, default=0.5, help="with --start: its share in the weights that ship")
     parser.add_argument("--id", default="digits-1", help="model id in the manifest")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of the training; another process makes examples")
     return parser.parse_args()
 
 
@@ -55,7 +58,10 @@ class Checkpoints:
         log.info("development: %.2f %% digit errors, %d of %d strings exact", 100 * rate, exact, len(errors))
         if rate <= self._best:
             self._best = rate
-            kaldi.write_model(self._args.out, network.exported())
+            layers = network.exported()
+            if self._args.start:
+                layers = warm.averaged(layers, self._args.start, self._args.keep)
+            kaldi.write_model(self._args.out, layers)
             cards.write(self._args.out)
             training = {
                 "minutes": round(trainer.elapsed_s / 60, 1),
@@ -66,11 +72,20 @@ class Checkpoints:
             kaldi.write_manifest(self._args.out, self._args.id, training)
 
 
+def mixer_of(
+    speech: Path, own: Path | None, synthetic_path: Path, words: list[fluent.Places], rng: np.random.Generator
+) -> Mixer:
+    """What a training hears. ``words``: where those of the corpus's fluent numbers lie, if that is known."""
+    corpus = clips.load(speech, own=own)
+    corpus.fluent = fluent.cut(corpus.numbers, words) if words else []
+    return Mixer(corpus, synthetic.load(synthetic_path), rng)
+
+
 def main() -> None:
     args = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the other process ends, too
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
@@ -79,7 +94,7 @@ def main() -> None:
         synthetic.generate(SYNTHETIC_SENTENCES, spoken_by_machine)
     settings = Settings(args.minutes)
     if args.start:  # no flat start, and steps that do not throw away what is known
-        settings = Settings(args.minutes, learning_rate=1.2e-3, flat_start_steps=0)
+        settings = Settings(args.minutes, learning_rate=6e-4, plateau=0.15, flat_start_steps=0)
     trainer = Trainer(settings)
     corpus = clips.load(args.speech, own=args.own)
     words: list[fluent.Places] = []
@@ -93,7 +108,8 @@ def main() -> None:
         words = [fluent.align(trainer.averaged(), digits, clip) for digits, clip in corpus.numbers]
         log.info("%d words in %d fluent numbers", sum(map(len, words)), len(words))
     placed = max(0, settings.flat_start_steps - trainer.step)
-    supply = Supply(args.speech, args.own, spoken_by_machine, args.seed + trainer.step, settings.batch, placed, words)
+    make_mixer = partial(mixer_of, args.speech, args.own, spoken_by_machine, words)
+    supply = Supply(make_mixer, args.seed + trainer.step, settings.batch, placed)
     checkpoints = Checkpoints(args)
     written_s, losses = trainer.elapsed_s, []
     while not trainer.finished():

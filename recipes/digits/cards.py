@@ -18,18 +18,22 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from ivr.speech.numbers import DIGIT_OF
 from ivr.speech.recogniser import CARD_GRAPH, Grammar
 
 from . import kaldi
-from .evaluate import VALUE
 from .graphs import Fst, lexicon_fst
-from .lexicon import UNKNOWN, WORD_ID
+from .lexicon import ENGLISH, UNKNOWN, Lexicon
 
 SHORTEST, LONGEST = 12, 19
 TIMES = {"double": 2, "triple": 3}
-_LISTED = Counter(Grammar.CARD.value)
-#: What Vosk makes a word of the service's grammar cost: it is one of so many entries of the list.
-COST = {w: math.log(_LISTED.total() / n) + 3 * math.log(2) for w, n in _LISTED.items()}
+
+
+def costs(grammar: tuple[str, ...]) -> dict[str, float]:
+    """What Vosk makes a word of a grammar cost: it is one of so many entries of the list."""
+    listed = Counter(grammar)
+    return {w: math.log(listed.total() / n) + 3 * math.log(2) for w, n in listed.items()}
+
 
 #: Whether the number has an odd or even length (which settles what digits the checksum doubles), digits so far,
 #: checksum so far, and how many times the next digit counts.
@@ -47,23 +51,30 @@ def _after(state: State, digit: int) -> State | None:
     return (parity, count, checksum % 10, 1) if count <= LONGEST else None
 
 
-def card_fst() -> Fst:
-    """The acceptor, over word ids; oh is written zero, so that one number is one path, and [unk] may lie around."""
+def card_fst(lexicon: Lexicon = ENGLISH, grammar: tuple[str, ...] = Grammar.CARD.value) -> Fst:
+    """The acceptor, over word ids; words for one digit (zero, oh) are written as one, so that one number is one path.
+
+    [unk] may lie around. ``grammar``: the words that the service listens for in a card number.
+    """
     ids = {_START: 0}
     arcs: list[tuple[int, int, int, int, float]] = []
+    cost = costs(grammar)
+    value = {word: DIGIT_OF[word] for word in cost if word in DIGIT_OF}
+    times_of = {word: times for word, times in TIMES.items() if word in cost}
 
     def arc(source: State, target: State, word: str) -> None:
-        written = "zero" if word == "oh" else word
-        arcs.append((ids[source], ids.setdefault(target, len(ids)), WORD_ID[word], WORD_ID[written], COST[word]))
+        written = lexicon.digits[int(value[word])] if word in value else word
+        said, shown = lexicon.word_id[word], lexicon.word_id[written]
+        arcs.append((ids[source], ids.setdefault(target, len(ids)), said, shown, cost[word]))
 
     waiting = [_START]
     while waiting:
         state = waiting.pop()
         for parity in (0, 1) if state == _START else (state[0],):
             here = (parity, *state[1:])
-            targets = [(word, _after(here, int(digit))) for word, digit in VALUE.items()]
+            targets = [(word, _after(here, int(digit))) for word, digit in value.items()]
             if here[3] == 1:
-                targets += [(word, (*here[:3], times)) for word, times in TIMES.items()]
+                targets += [(word, (*here[:3], times)) for word, times in times_of.items()]
             for word, target in targets:
                 if target is None:
                     continue
@@ -104,9 +115,9 @@ def composed(lexicon: Fst, grammar: Fst) -> Fst:
     return Fst(arcs, final)
 
 
-def write(model: Path) -> None:
+def write(model: Path, lexicon: Lexicon = ENGLISH, grammar: tuple[str, ...] = Grammar.CARD.value) -> None:
     """Put the graph into a model's folder."""
-    graph = composed(lexicon_fst(), card_fst())
+    graph = composed(lexicon_fst(lexicon), card_fst(lexicon, grammar))
     (model / "graph" / CARD_GRAPH).write_bytes(kaldi.openfst(graph, sort_by_output=False))
 
 

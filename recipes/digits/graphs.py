@@ -13,22 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .lexicon import (
-    DIGIT_COST,
-    DIGITS,
-    EXTRA_COST,
-    LEXICON,
-    PDF_ID,
-    SILENCE,
-    SILENCE_PHONE,
-    SILENCE_PROBABILITY,
-    UNKNOWN,
-    WORD_ID,
-    WORD_PHONES,
-    WORDS,
-    Phone,
-    word_cost,
-)
+from .lexicon import DIGIT_COST, DIGITS, ENGLISH, SILENCE, SILENCE_PROBABILITY, UNKNOWN, Lexicon, Phone
 
 
 @dataclass(frozen=True)
@@ -83,16 +68,16 @@ def _end_last(arcs: list[WordArc], end: int, extra: int) -> list[WordArc]:
     return [(number(a), number(b), w) for a, b, w in arcs]
 
 
-def hmm(arcs: Sequence[WordArc]) -> Hmm:
+def hmm(arcs: Sequence[WordArc], lexicon: Lexicon = ENGLISH) -> Hmm:
     """Expand a word graph to states: each arc a chain of word states, each node an optional silence."""
     nodes = max((max(a, b) for a, b, _ in arcs), default=0) + 1
-    pdfs = [PDF_ID[SILENCE]] * nodes
+    pdfs = [lexicon.pdf_id[SILENCE]] * nodes
     labels = [""] * nodes
     starts, ends, inner = [], [], []
     for _, _, word in arcs:
         first = len(pdfs)
-        pdfs += [PDF_ID[s] for s in LEXICON[word]]
-        labels += [word] + [""] * (len(LEXICON[word]) - 1)
+        pdfs += [lexicon.pdf_id[s] for s in lexicon.states[word]]
+        labels += [word] + [""] * (len(lexicon.states[word]) - 1)
         starts.append(first)
         ends.append(len(pdfs) - 1)
         inner += [(s, s + 1) for s in range(first, len(pdfs) - 1)]
@@ -102,7 +87,7 @@ def hmm(arcs: Sequence[WordArc]) -> Hmm:
         transitions[source, target] = 1
     initial[0], final[nodes - 1] = SILENCE_PROBABILITY, 1
     for (begin, end, word), start, last in zip(arcs, starts, ends, strict=True):
-        weight = math.exp(-word_cost(word))
+        weight = math.exp(-lexicon.word_cost(word))
         transitions[begin, start] = weight  # from silence
         transitions[last, end] = SILENCE_PROBABILITY  # to silence
         final[last] = end == nodes - 1
@@ -114,9 +99,9 @@ def hmm(arcs: Sequence[WordArc]) -> Hmm:
     return Hmm(transitions, initial, final, np.array(pdfs), labels)
 
 
-def loop() -> Hmm:
+def loop(lexicon: Lexicon = ENGLISH) -> Hmm:
     """Any words in any order: the denominator of training. The same as the graphs below."""
-    return hmm([(0, 0, w) for w in WORDS])
+    return hmm([(0, 0, w) for w in lexicon.words], lexicon)
 
 
 @dataclass(frozen=True)
@@ -149,9 +134,10 @@ def _enter(phone: Phone) -> int:
     return 2 * phone.id
 
 
-def lexicon_fst() -> Fst:
+def lexicon_fst(lexicon: Lexicon = ENGLISH) -> Fst:
     """HCLr.fst: states of words with their extra costs, to be composed with Gr.fst or a runtime grammar."""
     start, any_word, known_word, after_unknown, silence = range(5)
+    silence_phone = lexicon.phones[0]
     silent, direct = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
     arcs: list[tuple[int, int, int, int, float]] = []
 
@@ -160,22 +146,22 @@ def lexicon_fst() -> Fst:
 
     for hub, words in ((start, any_word), (after_unknown, known_word)):
         arc(hub, words, cost=direct)
-        arc(hub, silence, _enter(SILENCE_PHONE), cost=silent)
-    arc(silence, silence, _stay(SILENCE_PHONE))
+        arc(hub, silence, _enter(silence_phone), cost=silent)
+    arc(silence, silence, _stay(silence_phone))
     arc(silence, any_word)
     arc(any_word, known_word)
     state = silence
-    for word in WORDS:
+    for word in lexicon.words:
         source = any_word if word == UNKNOWN else known_word
-        for position, phone in enumerate(WORD_PHONES[word]):
+        for position, phone in enumerate(lexicon.word_phones[word]):
             state += 1
             first = position == 0
             arc(
                 source,
                 state,
                 _enter(phone),
-                WORD_ID[word] * first,
-                (EXTRA_COST[word] - GRAMMAR_OFFSET) * first,
+                lexicon.word_id[word] * first,
+                (lexicon.extra_cost[word] - GRAMMAR_OFFSET) * first,
             )
             arc(state, state, _stay(phone))
             source = state
@@ -183,7 +169,7 @@ def lexicon_fst() -> Fst:
     return Fst(arcs, {start, after_unknown, silence})
 
 
-def grammar_fst() -> Fst:
+def grammar_fst(lexicon: Lexicon = ENGLISH) -> Fst:
     """Gr.fst, used when no runtime grammar is given: every word at the cost it had in training."""
     cost = DIGIT_COST + GRAMMAR_OFFSET
-    return Fst([(0, 0, i, i, cost) for i in WORD_ID.values()], {0})
+    return Fst([(0, 0, i, i, cost) for i in lexicon.word_id.values()], {0})

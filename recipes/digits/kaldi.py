@@ -20,7 +20,7 @@ from ivr.speech.confidence import FILE as CONFIDENCE
 
 from .features import BINS, MFCC_CONF, SAMPLE_RATE
 from .graphs import Fst, grammar_fst, lexicon_fst
-from .lexicon import PHONES, WORD_ID, WORDS
+from .lexicon import ENGLISH, Lexicon, Phone
 from .network import SUBSAMPLING, Affine
 
 #: Turns are ended by the caller of the recogniser, never by Vosk's endpointer: its rules wait for hours.
@@ -83,11 +83,11 @@ class _Writer:
         self.out.write(array.tobytes())
 
 
-def _write_transition_model(w: _Writer) -> None:
+def _write_transition_model(w: _Writer, phones: Sequence[Phone]) -> None:
     """One emitting state a phone. Its probabilities are never used: the graphs carry all costs."""
-    count = len(PHONES)
+    count = len(phones)
     w.tokens("<TransitionModel>", "<Topology>")
-    w.int32_vector([p.id for p in PHONES])
+    w.int32_vector([p.id for p in phones])
     w.int32_vector([-1] + [0] * count)  # phone -> entry of the topology
     w.int32(1, 2)  # one entry of two states
     w.int32(0, 2, 0)  # state 0: pdf class 0, two transitions: to itself
@@ -97,7 +97,7 @@ def _write_transition_model(w: _Writer) -> None:
     w.int32(-1, 0)  # state 1: emits nothing, no transitions
     w.tokens("</Topology>", "<Triples>")
     w.int32(count)
-    for phone in PHONES:
+    for phone in phones:
         w.int32(phone.id, 0, phone.pdf)
     w.tokens("</Triples>", "<LogProbs>")
     w.vector([0.0] + [math.log(0.5)] * (2 * count))  # entry 0 is unused
@@ -158,10 +158,10 @@ def _write_network(w: _Writer, layers: Sequence[Affine]) -> None:
     w.tokens("</Nnet3>")
 
 
-def final_mdl(layers: Sequence[Affine]) -> bytes:
+def final_mdl(layers: Sequence[Affine], lexicon: Lexicon = ENGLISH) -> bytes:
     """``am/final.mdl``. Contexts are recomputed by Kaldi on loading; no priors: LF-MMI scores need none."""
     w = _Writer()
-    _write_transition_model(w)
+    _write_transition_model(w, lexicon.phones)
     _write_network(w, layers)
     w.tokens("<LeftContext>")
     w.int32(0)
@@ -192,23 +192,25 @@ def openfst(fst: Fst, sort_by_output: bool) -> bytes:
     return b"".join(out)
 
 
-def write_model(folder: Path, layers: Sequence[Affine]) -> None:
+def write_model(folder: Path, layers: Sequence[Affine], lexicon: Lexicon = ENGLISH) -> None:
     """Write the files that ``vosk.Model(folder)`` loads. The confidence of a network that was there before goes."""
     (folder / CONFIDENCE).unlink(missing_ok=True)
     for name in ("am", "conf", "graph/phones"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "am/final.mdl").write_bytes(final_mdl(layers))
+    (folder / "am/final.mdl").write_bytes(final_mdl(layers, lexicon))
     (folder / "conf/mfcc.conf").write_text(MFCC_CONF)
     (folder / "conf/model.conf").write_text(MODEL_CONF)
     graph = folder / "graph"
-    (graph / "words.txt").write_text("<eps> 0\n" + "".join(f"{w} {i}\n" for w, i in WORD_ID.items()))
-    (graph / "phones/word_boundary.int").write_text("".join(f"{p.id} {p.boundary}\n" for p in PHONES))
+    (graph / "words.txt").write_text("<eps> 0\n" + "".join(f"{w} {i}\n" for w, i in lexicon.word_id.items()))
+    (graph / "phones/word_boundary.int").write_text("".join(f"{p.id} {p.boundary}\n" for p in lexicon.phones))
     (graph / "disambig_tid.int").write_text("")  # must exist; ours has none
-    (graph / "HCLr.fst").write_bytes(openfst(lexicon_fst(), sort_by_output=True))
-    (graph / "Gr.fst").write_bytes(openfst(grammar_fst(), sort_by_output=False))
+    (graph / "HCLr.fst").write_bytes(openfst(lexicon_fst(lexicon), sort_by_output=True))
+    (graph / "Gr.fst").write_bytes(openfst(grammar_fst(lexicon), sort_by_output=False))
 
 
-def write_manifest(folder: Path, model_id: str, training: Mapping[str, object]) -> None:
+def write_manifest(
+    folder: Path, model_id: str, training: Mapping[str, object], lexicon: Lexicon = ENGLISH
+) -> None:
     """``manifest.json``: what the model is, how it was trained, and the digest of every other file."""
     about = ("manifest.json", "MODEL_CARD.md", "reliability.png")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in about)
@@ -216,7 +218,7 @@ def write_manifest(folder: Path, model_id: str, training: Mapping[str, object]) 
         "id": model_id,
         "format": "vosk",
         "sample_rate": SAMPLE_RATE,
-        "words": list(WORDS),
+        "words": list(lexicon.words),
         "training": training,
         "sha256": {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     }

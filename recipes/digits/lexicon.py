@@ -8,7 +8,9 @@ phones of a shared state share its pdf.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 SILENCE = "SIL"
 UNKNOWN = "[unk]"
@@ -64,17 +66,13 @@ LEXICON: dict[str, list[str]] = {
     "repeat": _chain("repeat", 5),
     UNKNOWN: _chain("unk", 3),
 }
-WORDS = tuple(LEXICON)
-PDFS = (SILENCE, *dict.fromkeys(state for states in LEXICON.values() for state in states))
-PDF_ID = {name: i for i, name in enumerate(PDFS)}
-
 #: Cost of a digit in nats: about that of a grammar of twenty words, so that grammars of ten to forty
 #: words, whose cost Vosk derives from their length, stay within a nat of what was trained.
 DIGIT_COST = 3.0
 #: What a word costs beyond a digit. The tens must not steal from the digits that they begin with.
-EXTRA_COST = dict.fromkeys(WORDS, 0.0) | {
+EXTRA_COST = dict.fromkeys(LEXICON, 0.0) | {
     **dict.fromkeys(("double", "triple"), 1.5),
-    **{w: 3.0 for w in WORDS if w.endswith(("teen", "ty")) or w in ("ten", "eleven", "twelve", "hundred")},
+    **{w: 3.0 for w in LEXICON if w.endswith(("teen", "ty")) or w in ("ten", "eleven", "twelve", "hundred")},
     **dict.fromkeys(("yes", "no", "start", "again", "cancel", "agent", "repeat"), 1.5),
     UNKNOWN: 2.0,
 }
@@ -92,21 +90,48 @@ class Phone:
     boundary: str  # Kaldi's word_boundary.int: nonword, begin, internal, end
 
 
-def _phones() -> list[Phone]:
-    phones = [Phone(1, "", PDF_ID[SILENCE], "nonword")]
-    for word, states in LEXICON.items():
-        for position, state in enumerate(states):
-            boundary = "begin" if position == 0 else "end" if position == len(states) - 1 else "internal"
-            phones.append(Phone(len(phones) + 1, word, PDF_ID[state], boundary))
-    return phones
+@dataclass(frozen=True)
+class Lexicon:
+    """The words of a language: each one's states, its cost beyond a digit's, and the words of the digits 0 to 9."""
+
+    states: Mapping[str, Sequence[str]]
+    extra_cost: Mapping[str, float]
+    digits: Sequence[str]
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        return tuple(self.states)
+
+    @cached_property
+    def pdfs(self) -> tuple[str, ...]:
+        return (SILENCE, *dict.fromkeys(state for states in self.states.values() for state in states))
+
+    @cached_property
+    def pdf_id(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.pdfs)}
+
+    @cached_property
+    def word_id(self) -> dict[str, int]:
+        return {w: i for i, w in enumerate(self.words, start=1)}
+
+    @cached_property
+    def phones(self) -> list[Phone]:
+        """Silence first."""
+        phones = [Phone(1, "", self.pdf_id[SILENCE], "nonword")]
+        for word, states in self.states.items():
+            for position, state in enumerate(states):
+                boundary = "begin" if position == 0 else "end" if position == len(states) - 1 else "internal"
+                phones.append(Phone(len(phones) + 1, word, self.pdf_id[state], boundary))
+        return phones
+
+    @cached_property
+    def word_phones(self) -> dict[str, list[Phone]]:
+        return {w: [p for p in self.phones if p.word == w] for w in self.words}
+
+    def word_cost(self, word: str) -> float:
+        """Cost of entering ``word`` in nats, the same in the training denominator and in the decoding graph."""
+        return DIGIT_COST + self.extra_cost[word]
 
 
-PHONES = _phones()
-SILENCE_PHONE = PHONES[0]
-WORD_PHONES = {w: [p for p in PHONES if p.word == w] for w in WORDS}
-WORD_ID = {w: i for i, w in enumerate(WORDS, start=1)}
-
-
-def word_cost(word: str) -> float:
-    """Cost of entering ``word`` in nats, the same in the training denominator and in the decoding graph."""
-    return DIGIT_COST + EXTRA_COST[word]
+ENGLISH = Lexicon(LEXICON, EXTRA_COST, DIGITS)
+WORDS, PDFS, PDF_ID, WORD_ID = ENGLISH.words, ENGLISH.pdfs, ENGLISH.pdf_id, ENGLISH.word_id

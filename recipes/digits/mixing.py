@@ -130,7 +130,8 @@ class Mixer:
                 word, cut = self._other()
             else:
                 word, clip = self._word(cast, words[-1] if words else "", repeats)
-                before, after = rng.integers(*manner.margins)
+                half = (clip.start - clip.end) // 4  # of the word is left, however short it is
+                before, after = np.maximum(rng.integers(*manner.margins), half)
                 cut = clip.cut(before, after)
                 around = (min(max(0, before), clip.start), min(max(0, after), len(clip.samples) - clip.end))
             piece = self._said(cut, manner)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from .features import BINS
-from .lexicon import PDFS
+from .lexicon import ENGLISH, Lexicon
 
 SUBSAMPLING = 3  # Vosk counts 30 ms a frame
 INPUT_SPAN = 3  # frames on each side in the first layer
@@ -51,7 +51,7 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """MFCC (B, T, 40) -> scores of the pdfs (B, ceil(T / 3), len(PDFS)), in natural log, unnormalised."""
+    """MFCC (B, T, 40) -> scores of the pdfs (B, ceil(T / 3), pdfs), in natural log, unnormalised."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Network(nn.Module):
         bottleneck: int = 128,
         dilations: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 2),
         dropout: float = 0.08,
+        lexicon: Lexicon = ENGLISH,
     ) -> None:
         super().__init__()
         self.dilations = dilations  # in steps of 30 ms
@@ -67,7 +68,7 @@ class Network(nn.Module):
         self.first = Layer((2 * INPUT_SPAN + 1) * BINS, width)
         self.squeeze = nn.ModuleList(Layer(3 * width, bottleneck) for _ in dilations)
         self.expand = nn.ModuleList(Layer(bottleneck, width) for _ in dilations)
-        self.last = nn.Linear(width, len(PDFS))
+        self.last = nn.Linear(width, len(lexicon.pdfs))
         self.context = sum(dilations)  # in steps of 30 ms, on each side
 
     def spliced(self, features: torch.Tensor) -> torch.Tensor:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import clips, features, fluent, synthetic
+from . import features
 from .graphs import Hmm, hmm
-from .lexicon import LEXICON, PDF_ID, WORD_ID
+from .lexicon import ENGLISH, Lexicon
 from .mixing import WINDOW_S, Example, Mixer
 from .network import SUBSAMPLING
 
@@ -35,50 +35,46 @@ class Sample:
     pdfs: np.ndarray
 
 
-def alignment(places: list[tuple[str, int, int]] | None) -> tuple[np.ndarray, np.ndarray]:
+def alignment(
+    places: list[tuple[str, int, int]] | None, lexicon: Lexicon = ENGLISH
+) -> tuple[np.ndarray, np.ndarray]:
     """Word ids and pdf ids of the steps for words that lie at ``places`` (samples); see :class:`Sample`."""
     words, pdfs = np.full((2, STEPS), -1 if places is None else 0)
     per_step = SUBSAMPLING * features.HOP
     for word, start, end in places or []:
         steps = np.arange(start // per_step, min(STEPS, -(-end // per_step)))
-        if word not in LEXICON:  # two words, their border unknown
+        if word not in lexicon.states:  # two words, their border unknown
             words[steps] = pdfs[steps] = -1
             continue
-        states = np.array([PDF_ID[s] for s in LEXICON[word]])
+        states = np.array([lexicon.pdf_id[s] for s in lexicon.states[word]])
         position = (steps * per_step - start) / (end - start) * len(states)
         pdfs[steps] = states[np.clip(position.astype(int), 0, len(states) - 1)]
-        words[steps] = np.where(words[steps] == 0, WORD_ID[word], -1)  # where words overlap: unknown
+        words[steps] = np.where(words[steps] == 0, lexicon.word_id[word], -1)  # where words overlap: unknown
     return words, pdfs
 
 
-def to_sample(example: Example) -> Sample:
+def to_sample(example: Example, lexicon: Lexicon = ENGLISH) -> Sample:
     log_mel = features.log_mel(torch.from_numpy(example.samples)[None])[0]
-    return Sample(log_mel.half().numpy(), hmm(example.arcs), *alignment(example.places))
+    return Sample(log_mel.half().numpy(), hmm(example.arcs, lexicon), *alignment(example.places, lexicon))
+
+
+#: Makes the examples of a training, from a source of random numbers; called in the process that makes them.
+MixerMaker = Callable[[np.random.Generator], Mixer]
 
 
 def _work(
-    speech: Path,
-    own: Path | None,
-    synthetic_path: Path,
-    seed: int,
-    batch: int,
-    placed: int,
-    words: list[fluent.Places],
-    out: mp.Queue[list[Sample]],
+    make_mixer: MixerMaker, lexicon: Lexicon, seed: int, batch: int, placed: int, out: mp.Queue[list[Sample]]
 ) -> None:
     os.nice(2)
     torch.set_num_threads(1)
-    corpus = clips.load(speech, own=own)
-    corpus.fluent = fluent.cut(corpus.numbers, words) if words else []
-    mixer = Mixer(corpus, synthetic.load(synthetic_path), np.random.default_rng(seed))
+    mixer = make_mixer(np.random.default_rng(seed))
     while True:
-        out.put([to_sample(mixer.example(placed=placed > 0)) for _ in range(batch)])
+        out.put([to_sample(mixer.example(placed=placed > 0), lexicon) for _ in range(batch)])
         placed -= 1
 
 
 class Supply:
-    """Batches of :class:`Sample`; the first ``placed`` have known word places. ``words``: where the words of the
-    corpus's fluent numbers lie, if that is known.
+    """Batches of :class:`Sample`; the first ``placed`` have known word places.
 
     Making an example costs a third as much as training on it, so every second batch is a mixture of recent
     examples, made new by other masks and channels. The trainer waits only for the first batches.
@@ -86,19 +82,17 @@ class Supply:
 
     def __init__(
         self,
-        speech: Path,
-        own: Path | None,
-        synthetic_path: Path,
+        make_mixer: MixerMaker,
         seed: int,
         batch: int,
         placed: int,
-        words: list[fluent.Places],
+        lexicon: Lexicon = ENGLISH,
         keep: int = 48,
     ) -> None:
         context = mp.get_context("spawn")
         self._queue: mp.Queue[list[Sample]] = context.Queue(maxsize=8)
         self._process = context.Process(
-            target=_work, args=(speech, own, synthetic_path, seed, batch, placed, words, self._queue), daemon=True
+            target=_work, args=(make_mixer, lexicon, seed, batch, placed, self._queue), daemon=True
         )
         self._process.start()
         self._batch, self._keep, self._placed = batch, keep * batch, placed
@@ -114,6 +108,8 @@ class Supply:
         return self._mixture()
 
     def _new(self, wait: bool) -> list[Sample]:
+        if not self._process.is_alive():
+            raise RuntimeError("the process that makes examples has ended; its error is printed above")
         try:
             fresh = self._queue.get(block=wait)
         except queue.Empty:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from . import features, graphs, warm
-from .lexicon import LEXICON, PDF_ID, PDFS, SILENCE, WORD_ID, WORDS
+from .lexicon import ENGLISH, SILENCE, Lexicon
 from .lfmmi import HmmBatch, log_sum
 from .network import Network
 from .supply import Sample, Supply
@@ -24,6 +24,7 @@ class Settings:
     minutes: float
     batch: int = 16
     learning_rate: float = 2e-3
+    plateau: float = 0.4  # share of the time before the learning rate begins to fall
     flat_start_steps: int = 300
     frame_weight: float = 0.15  # of word cross-entropy beside LF-MMI
     checkpoint_every_s: float = 240
@@ -49,18 +50,18 @@ def features_of(batch: list[Sample]) -> torch.Tensor:
 class Trainer:
     """State of a training: network, its running average, optimiser, and how much of the time is used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lexicon: Lexicon = ENGLISH) -> None:
         self.settings = settings
-        self.network = Network()
+        self.network = Network(lexicon=lexicon)
         self._average = AveragedModel(self.network, avg_fn=self._running_average, use_buffers=True)
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=1e-3
         )
-        self._denominator = HmmBatch([graphs.loop()])
-        self._pdfs_of_words = torch.zeros(len(PDFS), 1 + len(WORDS))
-        self._pdfs_of_words[PDF_ID[SILENCE], 0] = 1
-        for word, states in LEXICON.items():
-            self._pdfs_of_words[[PDF_ID[s] for s in states], WORD_ID[word]] = 1
+        self._denominator = HmmBatch([graphs.loop(lexicon)])
+        self._pdfs_of_words = torch.zeros(len(lexicon.pdfs), 1 + len(lexicon.words))
+        self._pdfs_of_words[lexicon.pdf_id[SILENCE], 0] = 1
+        for word, states in lexicon.states.items():
+            self._pdfs_of_words[[lexicon.pdf_id[s] for s in states], lexicon.word_id[word]] = 1
         self.elapsed_s = 0.0
         self.step = 0
 
@@ -100,9 +101,10 @@ class Trainer:
         self._average.module.load_state_dict(self.network.state_dict())
 
     def _learning_rate(self) -> float:
-        """Warm-up, a plateau for 40 % of the time, then a cosine to nearly nothing."""
+        """Warm-up, a plateau, then a cosine to nearly nothing."""
         done = min(1.0, self.elapsed_s / (60 * self.settings.minutes))
-        decay = 1.0 if done < 0.4 else 0.5 * (1 + math.cos(math.pi * (done - 0.4) / 0.6)) + 0.003
+        falling = max(0.0, done - self.settings.plateau) / (1 - self.settings.plateau)
+        decay = 0.5 * (1 + math.cos(math.pi * falling)) + 0.003
         return self.settings.learning_rate * decay * min(1.0, (self.step + 1) / 100)
 
     def _loss(self, scores: torch.Tensor, batch: list[Sample]) -> torch.Tensor:
@@ -120,7 +122,8 @@ class Trainer:
         """Cross-entropy of words (not states) at steps where they are known: words stay where they are."""
         words = torch.stack([torch.from_numpy(s.words) for s in batch]).flatten()
         of_words = scores.softmax(2).flatten(0, 1) @ self._pdfs_of_words
-        return functional.nll_loss((of_words + 1e-6).log(), words, ignore_index=-1)
+        loss = functional.nll_loss((of_words + 1e-6).log(), words, ignore_index=-1, reduction="sum")
+        return loss / (words >= 0).sum().clamp_min(1)  # a batch may have no known step
 
     def run_step(self, supply: Supply) -> float:
         """One update from the next batch; returns the loss."""

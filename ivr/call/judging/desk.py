@@ -14,12 +14,14 @@ from ivr.customers import budget
 from ivr.customers.bills import open_bills
 from ivr.customers.cards import authorised_cards, rehash
 from ivr.customers.models import Bill, Card, Customer
+from ivr.customers.pins import has_pin
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, load_voiceprint
 from ivr.keys import Keyring
 from ivr.speech.cards import CardHash, guesses, which_card
 from ivr.speech.expect import Heard
 from ivr.speech.pan import pan_hash
 from voiceprint import Encoder, Scorer, Utterance, Voiceprint
+from voiceprint.replay import Sound
 
 CHALLENGES_PER_CUSTOMER = 10  # an hour
 
@@ -46,6 +48,7 @@ class Desk:
     step: int
     heard: Heard
     utterance: Utterance | None  # the voice of this turn; None where only keys came
+    sound: Sound | None  # the same, to be compared with what was said before
 
     def fail(self, call: Call, customer_ids: Sequence[str], **decisions: object) -> Verdict:
         """A factor was wrong: one failure more for everyone the caller may have been, and the same words as ever."""
@@ -55,6 +58,13 @@ class Desk:
     def is_locked(self, call: Call, customer_id: str) -> bool:
         """Whether too many failures went before: of calls like this one, where attestation tells them apart."""
         return budget.is_locked(self.session, customer_id, self.now, attested=call.attested)
+
+    def may_use_voice(self, call: Call, customer_id: str) -> bool:
+        """Whether a voice may be accepted: not after many failures, until a card and its PIN were keyed once."""
+        if self.is_locked(call, customer_id):
+            return False
+        failures = budget.failures_in_a_row(self.session, customer_id, attested=call.attested)
+        return failures < budget.FREE_IN_A_ROW or not has_pin(self.session, customer_id)
 
     def may_challenge(self, customer_id: str) -> bool:
         """Challenges are not to be had without end: whoever has a recording would wait for its digits."""

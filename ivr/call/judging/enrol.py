@@ -7,9 +7,10 @@ import hmac
 from dataclasses import replace
 
 from ivr.call.flow import Call, Event, State
+from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.session import CODE, NEW_PIN, STRINGS, VOICEPRINT
-from ivr.customers import enrolment, pins
+from ivr.call.session import CODE, NEW_PIN, PRINTS, STRINGS, VOICEPRINT
+from ivr.customers import enrolment, pins, utterances
 from ivr.customers.notices import notify
 from ivr.customers.voiceprints import (
     CONSENT_TEXT_VERSION,
@@ -36,16 +37,25 @@ def string(desk: Desk, call: Call) -> Verdict:
     readings = desk.heard.hypotheses[:3]
     if desk.utterance is None or not any(_nearly(h.digits, call.digits) for h in readings):
         return Verdict(Event.AGAIN, call)
-    desk.store.keep(call.sid, _KEPT_AS[call.state], desk.utterance.to_bytes())
+    assert call.customer_id
+    assert desk.sound
+    replay = liveness.replay(desk, call, call.customer_id)
+    record = {"replay": [replay.record], **liveness.times(desk)}
+    if replay.refuses:
+        return desk.fail(call, [call.customer_id], **record)
+    name = _KEPT_AS[call.state]
+    secret = utterances.secret_of(desk.session, call.customer_id, desk.keyring)
+    desk.store.keep(call.sid, name, desk.utterance.to_bytes())
+    desk.store.keep(call.sid, PRINTS[name], desk.sound.fingerprint(secret))
     if call.state is not State.ENROL_3:
-        return Verdict(Event.HEARD, call)
+        return Verdict(Event.HEARD, call, record)
     kept = [desk.store.kept(call.sid, name) for name in STRINGS]
     try:
         voiceprint = enrol([Utterance.from_bytes(blob) for blob in kept if blob], desk.scorer.enrolment_limits)
     except PoorQuality as poor:
-        return Verdict(Event.POOR, call, {"quality": str(poor.advice)})
+        return Verdict(Event.POOR, call, {"quality": str(poor.advice), **record})
     desk.store.keep(call.sid, VOICEPRINT, voiceprint.to_bytes())
-    return Verdict(Event.HEARD, call)
+    return Verdict(Event.HEARD, call, record)
 
 
 def new_pin(desk: Desk, call: Call) -> Verdict:
@@ -111,6 +121,18 @@ def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint:
         now=desk.now,
         call_sid=call_sid,
     )
+    for name in PRINTS.values():
+        if fingerprint := desk.store.kept(call_sid, name):
+            utterances.remember(
+                desk.session,
+                customer_id,
+                fingerprint,
+                call_sid=call_sid,
+                step=name,
+                consent_id=given.id,
+                keyring=desk.keyring,
+                now=desk.now,
+            )
 
 
 def _nearly(heard: str, asked: str) -> bool:

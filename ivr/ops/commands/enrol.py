@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ivr.clock import utc_now
-from ivr.customers import audit
+from ivr.customers import audit, utterances
 from ivr.customers.errors import InvalidInput
 from ivr.customers.notices import notify
 from ivr.customers.register import require_customer
@@ -16,6 +16,7 @@ from ivr.ops import desk
 from ivr.settings import settings
 from ivr.speech.audio import SAMPLE_RATE, AudioError, read_audio
 from voiceprint import Encoder, ModelError, PoorQuality, Scorer, Voiceprint, enrol
+from voiceprint.replay import Sound
 
 
 @click.command()
@@ -32,7 +33,7 @@ def command(customer: str, files: tuple[str, ...], consent: str, text_version: s
     keyring = Keyring.load(settings())
     with desk.transaction() as session:
         customer_id = require_customer(session, customer).id
-    voiceprint, sample_rate = _voiceprint(files)
+    voiceprint, sample_rate, sounds = _voiceprint(files)
     with desk.transaction() as session:
         given = record_consent(
             session, customer_id, text_version=text_version, channel=f"operator: {consent}", now=now
@@ -48,18 +49,32 @@ def command(customer: str, files: tuple[str, ...], consent: str, text_version: s
             keyring=keyring,
             now=now,
         )
+        secret = utterances.secret_of(session, customer_id, keyring)
+        for number, sound in enumerate(sounds, 1):
+            utterances.remember(
+                session,
+                customer_id,
+                sound.fingerprint(secret),
+                call_sid=f"recordings:{given.id}",
+                step=str(number),
+                channel="recordings",
+                consent_id=given.id,
+                keyring=keyring,
+                now=now,
+            )
         notify(session, customer_id, "enrolled", {}, now)
         audit.record(session, desk.who(), "voiceprint.enrolled", customer_id, now, recordings=len(files))
     click.echo(f"customer {customer} is enrolled from {voiceprint.net_speech_s:.1f} s of speech")
 
 
-def _voiceprint(files: tuple[str, ...]) -> tuple[Voiceprint, int]:
-    """The voiceprint, and the rate of the audio that its model takes in Hz."""
+def _voiceprint(files: tuple[str, ...]) -> tuple[Voiceprint, int, list[Sound]]:
+    """The voiceprint, the rate of the audio that its model takes in Hz, and what was said."""
     try:
         recordings = [read_audio(file) for file in files]
         folder = settings().voice_model_dir
         encoder, limits = Encoder.load(folder), Scorer.load(folder).enrolment_limits
-        return enrol([encoder.embed(pcm, SAMPLE_RATE) for pcm in recordings], limits), encoder.sample_rate
+        voiceprint = enrol([encoder.embed(pcm, SAMPLE_RATE) for pcm in recordings], limits)
+        return voiceprint, encoder.sample_rate, [Sound(pcm) for pcm in recordings]
     except (AudioError, PoorQuality) as error:
         raise InvalidInput(str(error)) from None
     except ModelError as error:

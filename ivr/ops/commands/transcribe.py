@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ivr.locales import LOCALES
 from ivr.settings import settings
 from ivr.speech.audio import SAMPLE_RATE, AudioError, Pcm, read_audio
 from ivr.speech.numbers import Hypothesis, hypotheses
@@ -78,8 +79,9 @@ def _pieces(pcm: Pcm) -> Iterator[Pcm]:
 @click.command("transcribe")
 @click.argument("files", metavar="FILE...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line: digits, how sure, alternatives.")
+@click.option("--locale", type=click.Choice(LOCALES), default="en", show_default=True, help="What is spoken.")
 @click.option("--from", "listed", type=click.Path(), metavar="LIST", help="A file that names one recording a line.")
-def command(files: tuple[str, ...], as_json: bool, listed: str | None) -> None:
+def command(files: tuple[str, ...], as_json: bool, locale: str, listed: str | None) -> None:
     """The digits heard in recordings (WAV or FLAC, any rate), with alternatives and times.
 
     A recording that cannot be read is reported and passed over; the exit status is then 1.
@@ -88,7 +90,10 @@ def command(files: tuple[str, ...], as_json: bool, listed: str | None) -> None:
     if not wanted:
         raise click.UsageError("name a recording, or a list of them with --from")
     try:
-        model = DigitModel(settings().digit_model_dir)
+        folder = settings().digit_model_zh_dir if locale == "zh" else settings().digit_model_dir
+        if folder is None:
+            raise click.ClickException(f"no digit model for {locale} is configured")
+        model = DigitModel(folder, locale)
     except (DigitModelError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     failed = False

@@ -46,7 +46,7 @@ class Players:
         """The customer behind the scene's telephone number, once, and a bill."""
         PREPARATIONS[kind](self, scenario.caller.from_)
 
-    def alice(self, phone: str) -> None:
+    def alice(self, phone: str, *, test: bool = True) -> None:
         """A customer with two cards, a voiceprint that is no longer new, a PIN, and one bill."""
         if phone not in self._known:
             self._known[phone] = cast.member(
@@ -56,12 +56,28 @@ class Players:
                 self.now,
                 voices=[shipped(f"fixtures/audio/alice/enrol_{i}.wav") for i in (1, 2, 3)],
                 pin=cast.PIN,
+                test=test,
             )
         self.owes(phone, 4210, MERCHANT)
+
+    def real(self, phone: str) -> None:
+        """The same, but no test customer: recordings are not let through for her, nor can the sandbox debit her."""
+        self.alice(phone, test=False)
 
     def dora(self, phone: str) -> None:
         """A customer who never gave a voiceprint."""
         self._known[phone] = cast.member(self.stage, phone, self._cards("dora"), self.now, pin=cast.PIN)
+        self.owes(phone, 4210, MERCHANT)
+
+    def wei(self, phone: str) -> None:
+        """A customer who speaks Mandarin, with a voiceprint that is no longer new."""
+        self._known[phone] = cast.member(
+            self.stage,
+            phone,
+            self._cards("dora"),
+            self.now,
+            voices=[shipped(f"fixtures/audio/wei/enrol_{i}.wav") for i in (1, 2, 3)],
+        )
         self.owes(phone, 4210, MERCHANT)
 
     def newcomer(self, phone: str) -> None:
@@ -95,21 +111,28 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "13": Players.dora,
     "11": Players.newcomer,
     "12": Players.returning,
+    "20": Players.wei,
+    "21": Players.dora,
+    "14": Players.real,
+    "15": Players.real,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
 
+#: Scenes of a service that speaks Chinese, which the demo does not start.
+IN_CHINESE = ("20", "21")
+
 #: Scenes that go on where another ended.
-AFTER = {"08": "01", "12": "11"}
+AFTER = {"08": "01", "12": "11", "15": "14"}
 
 
 def play_all(stage: Stage, console: Console, speed: float, only: tuple[str, ...], now: datetime) -> Iterator[Result]:
-    """Play the scenes in order, print each as a ladder, and check it. ``only``: the numbers wanted."""
+    """Play scenes in order, print each as a ladder, and check it. ``only``: the numbers wanted; else all in English."""
     players = Players(stage, now)
     inside = Inside(stage.database, redis.connect(stage.settings), stage.books, cast.pans(), stage.logs)
     wanted = {*only, *(AFTER[number] for number in only if number in AFTER)}
     for path in sorted(shipped("fixtures/calls").glob("*.toml")):
         kind = path.name[:2]
-        if kind in PREPARATIONS and (not wanted or kind in wanted):
+        if kind in PREPARATIONS and (kind in wanted if wanted else kind not in IN_CHINESE):
             yield _play(path, kind, players, inside, console, speed)
 
 

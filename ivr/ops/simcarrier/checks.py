@@ -20,11 +20,13 @@ from ivr.ops.simcarrier.record import CallRecord, Dialled, mask
 from ivr.ops.simcarrier.scenario import End, Scenario
 from ivr.payments.models import Payment
 from ivr.payments.states import FINAL, State
+from ivr.speech.numbers import DIGIT_OF
 from ivr.store.db import Database
 
 SETTLE_S = 15.0  # for the worker to finish a debit that the caller did not wait for
 SETTLE_STEP_S = 0.05
-_WORDS = ("(?:zero|oh)", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+#: How each digit may be written out, in any language.
+_WORDS = tuple(f"(?:{'|'.join(w for w, d in DIGIT_OF.items() if d == digit)})" for digit in "0123456789")
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def _in_words(turn: Turn) -> str:
     for name, value in turn.decisions.items():
         if name == "voice":
             words += [f"voice {outcome} {llr:+.1f}" for outcome, llr in value]
+        elif name == "replay":
+            words += [f"{verdict} {likeness:.2f}" for verdict, likeness in value]
         elif isinstance(value, bool):
             words.append(f"{name} {'right' if value else 'wrong'}")
     return f"{turn.event}: {', '.join(words) or turn.decisions.get('end', '')}"

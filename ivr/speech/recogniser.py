@@ -31,8 +31,8 @@ vosk.SetLogLevel(-1)
 PROOFS = {"en": "proof.wav", "zh": "proof_zh.wav"}
 PROOF_DIGITS = 8
 
-#: The grammar of whole card numbers (recipes/digits/cards.py), beside the model's own Gr.fst.
-CARD_GRAPH = "Gr.card.fst"
+#: The graph of whole card numbers (recipes/digits/cards.py), beside those that runtime grammars are composed with.
+CARD_GRAPH = "HCLG.card.fst"
 
 
 #: How often a word is listed in the grammar of card numbers, of whose list Vosk makes a language model: nearly
@@ -237,19 +237,19 @@ def _spoken(alternative: dict[str, Any]) -> Spoken:
     return Spoken(words, alternative["confidence"])
 
 
-def _with_graph(model_dir: Path, grammar: Path) -> vosk.Model | None:
-    """The model with another Gr.fst: Vosk reads grammars from a file only under that name, so in a folder of links."""
-    if not grammar.exists():
+def _with_graph(model_dir: Path, graph: Path) -> vosk.Model | None:
+    """The model with a graph of its own: Vosk reads it only under the name HCLG.fst, so in a folder of links."""
+    if not graph.exists():
         return None
-    with tempfile.TemporaryDirectory(prefix="ivr-model-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="ivr-model-") as made:
+        folder = Path(made)
         (folder / "graph").mkdir()
         for part in ("am", "conf", "ivector"):
             if (model_dir / part).exists():
                 (folder / part).symlink_to((model_dir / part).resolve())
-        for file in (model_dir / "graph").iterdir():
-            target = grammar if file.name == "Gr.fst" else file
-            (folder / "graph" / file.name).symlink_to(target.resolve())
+        for name in ("words.txt", "phones"):
+            (folder / "graph" / name).symlink_to((model_dir / "graph" / name).resolve())
+        (folder / "graph" / "HCLG.fst").symlink_to(graph.resolve())
         return vosk.Model(model_path=str(folder))
 
 

@@ -10,7 +10,7 @@ Neither shows its vector in a repr. A model is a folder in SpeechBrain's layout;
 """
 
 from voiceprint.encoder import Encoder
-from voiceprint.enrolment import EnrolmentLimits, enrol
+from voiceprint.enrolment import EnrolmentLimits, enrol, extend
 from voiceprint.errors import ModelError, PoorQuality, SealError, VoiceprintError
 from voiceprint.scoring import Decision, Outcome, Scorer
 from voiceprint.sealing import open_sealed, seal
@@ -29,6 +29,7 @@ __all__ = [
     "Voiceprint",
     "VoiceprintError",
     "enrol",
+    "extend",
     "open_sealed",
     "seal",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -141,6 +141,15 @@ class Scorer:
             self.verification,
             self.quality.objection(utterances),
         )
+
+    def best_match(
+        self, watched: Mapping[str, Voiceprint], utterances: Sequence[Utterance]
+    ) -> tuple[str, Decision] | None:
+        """Which of a few known voices this is, by its name, and how surely; None if it is none of them."""
+        scored = {name: self.score(voiceprint, utterances) for name, voiceprint in watched.items()}
+        matches = {name: decision for name, decision in scored.items() if decision.outcome is Outcome.MATCH}
+        best = max(matches, key=lambda name: matches[name].llr, default=None)
+        return None if best is None else (best, matches[best])
 
     def same_speaker(self, a: Utterance, b: Utterance) -> Decision:
         """Whether two turns of one call were spoken by one person, as card turn and challenge should be."""

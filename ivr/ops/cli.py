@@ -20,6 +20,7 @@ COMMANDS = {
     "webhook": "Where merchants are told what became of payments.",
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",
+    "watchlist": "Voices of known impostors.",
     "call": "Play recorded callers into a running service, as the carrier would.",
     "transcribe": "Print the digits heard in recordings.",
     "demo": "Play the scenes of the demo.",

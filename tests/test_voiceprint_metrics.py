@@ -14,7 +14,8 @@ def trials(genuine: list[float], impostor: list[float], speakers: int = 4) -> Tr
     """Genuine trials of speaker 0, 1, 2, ... with themselves; impostor trials of neighbours."""
     same = np.arange(len(genuine) + len(impostor)) < len(genuine)
     enrolled = np.arange(len(same)) % speakers
-    return TrialScores(np.array(genuine + impostor), same, enrolled, np.where(same, enrolled, (enrolled + 1) % speakers))
+    tested = np.where(same, enrolled, (enrolled + 1) % speakers)
+    return TrialScores(np.array(genuine + impostor), same, enrolled, tested)
 
 
 def normals(n: int, distance: float, shift: float = 0.0) -> TrialScores:
@@ -31,7 +32,8 @@ def test_scores_that_separate_cost_nothing() -> None:
 
 def test_scores_that_say_nothing_cost_one_bit() -> None:
     found = figures(trials([0.0] * 8, [0.0] * 20), 50)
-    assert (found.eer.value, found.cllr.value, found.min_cllr.value, found.min_dcf.value) == pytest.approx((0.5, 1, 1, 1))
+    values = found.eer.value, found.cllr.value, found.min_cllr.value, found.min_dcf.value
+    assert values == pytest.approx((0.5, 1, 1, 1))
 
 
 def test_two_scores_by_hand() -> None:

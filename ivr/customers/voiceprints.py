@@ -91,8 +91,10 @@ def load_voiceprint(session: Session, customer_id: str, model_id: str, keyring: 
     return open_sealed(keyring.all("voiceprint"), row.sealed, _context(customer_id, model_id))
 
 
-def has_voiceprint(session: Session, customer_id: str) -> bool:
-    return _row(session, customer_id) is not None
+def model_of_voiceprint(session: Session, customer_id: str) -> str | None:
+    """The model that embedded the customer's voiceprint; None if she has none."""
+    row = _row(session, customer_id)
+    return row.model_id if row else None
 
 
 def provisional_until(now: datetime) -> datetime:

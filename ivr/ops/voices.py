@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.notices import notify
-from ivr.customers.voiceprints import has_voiceprint, load_voiceprint, record_consent, store_voiceprint
+from ivr.customers.voiceprints import load_voiceprint, model_of_voiceprint, record_consent, store_voiceprint
 from ivr.keys import Keyring
 from ivr.ops import desk
 from ivr.settings import settings
 from ivr.speech.audio import SAMPLE_RATE, AudioError, read_audio
 from voiceprint import Encoder, ModelError, PoorQuality, Scorer, Utterance, Voiceprint, enrol, extend
+from voiceprint.manifest import verify
 
 
 @cache
@@ -32,6 +33,14 @@ def _models(folder: Path) -> tuple[Encoder, Scorer]:
 def models() -> tuple[Encoder, Scorer]:
     """The voice model in force, loaded once. A ClickException says what is wrong with its folder."""
     return _models(settings().voice_model_dir)
+
+
+def model_in_force() -> str:
+    """The id of that model, without loading it."""
+    try:
+        return verify(settings().voice_model_dir).model_id
+    except ModelError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def heard(files: Iterable[str | Path]) -> list[Utterance]:
@@ -56,7 +65,7 @@ def extended(session: Session, customer_id: str, utterances: Sequence[Utterance]
     encoder, scorer = models()
     blob = load_voiceprint(session, customer_id, encoder.model_id, keyring)
     if blob is None:
-        other = "one of another model" if has_voiceprint(session, customer_id) else "none"
+        other = "one of another model" if model_of_voiceprint(session, customer_id) else "none"
         raise InvalidInput(f"there is no voiceprint of {encoder.model_id} to add to, but {other}: enrol without --add")
     limits = scorer.enrolment_limits
     try:

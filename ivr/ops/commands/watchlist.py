@@ -9,8 +9,6 @@ from ivr.customers import audit, watchlist
 from ivr.keys import Keyring
 from ivr.ops import desk, voices
 from ivr.settings import settings
-from voiceprint.errors import ModelError
-from voiceprint.manifest import verify
 
 
 @click.group()
@@ -39,10 +37,7 @@ def add(label: str, files: tuple[str, ...], legal_basis: str) -> None:
 @command.command(name="list")
 def list_() -> None:
     """All entries, and in how many turns each was heard."""
-    try:
-        in_force = verify(settings().voice_model_dir).model_id
-    except ModelError as error:
-        raise click.ClickException(str(error)) from None
+    in_force = voices.model_in_force()
     with desk.transaction() as session:
         rows = [
             (

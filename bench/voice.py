@@ -24,8 +24,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from recipes import heldout
-from recipes.voiceprint.calibrate import over_one_line, string
 from recipes.voiceprint.data import SAMPLE_RATE, Clip, read_trimmed
+from recipes.voiceprint.strings import over_one_line, string
 from voiceprint import Decision, Encoder, Outcome, PoorQuality, Scorer, Voiceprint, enrol
 from voiceprint.metrics import Rate, all_pairs, error_rates
 from voiceprint.utterance import Utterance, unit

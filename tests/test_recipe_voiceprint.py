@@ -11,12 +11,14 @@ import soundfile
 import torch
 
 from recipes import heldout
-from recipes.voiceprint.calibrate import Trials, fit, halves, over_one_line, rates, string
+from recipes.voiceprint.calibrate import halves
 from recipes.voiceprint.channel import NOISY_TELEPHONE, TELEPHONE, TRAINING, transmit
 from recipes.voiceprint.data import DIGITS, CropSampler, Speaker, load_speakers
 from recipes.voiceprint.export import averaged_weights, export, fold
+from recipes.voiceprint.strings import over_one_line, string
 from recipes.voiceprint.train import Architecture, Schedule, StandardisedEncoder, Trainer, train
 from voiceprint import Encoder
+from voiceprint.calibration import Trials, fit, rates
 
 TINY = Architecture(channels=(16, 16, 16, 16, 32), attention_channels=8, se_channels=8, lin_neurons=12)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -21,6 +19,8 @@ from voiceprint.audio import Pcm
 from voiceprint.encoder import Encoder
 from voiceprint.errors import ListError, ModelError, RecordingError
 from voiceprint.utterance import Utterance
+
+_QUALITY = ("net_speech_s", "snr_db", "clipped")
 
 
 def decode(data: bytes, name: str) -> tuple[Pcm, int]:
@@ -34,53 +34,56 @@ def decode(data: bytes, name: str) -> tuple[Pcm, int]:
     return samples.mean(axis=1), int(rate)
 
 
-@dataclass
 class Embeddings:
-    """What was embedded by one model, by the SHA-256 of the recording."""
+    """What one model embedded: rows of (name of the file, SHA-256 of its bytes), an utterance for each checksum."""
 
-    model_id: str
-    by_checksum: dict[str, Utterance]
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        self._rows: dict[tuple[str, str], None] = {}
+        self._heard: dict[str, Utterance] = {}
 
     @classmethod
     def load(cls, path: Path, model_id: str) -> Embeddings:
         """Reads :meth:`save`'s file; none is an empty one. Raises ModelError if another model made it."""
+        embeddings = cls(model_id)
         if not path.exists():
-            return cls(model_id, {})
+            return embeddings
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 made_by = str(arrays["model_id"])
                 vectors = arrays["vectors"].astype(np.float32)
-                quality = np.stack([arrays[name] for name in ("net_speech_s", "snr_db", "clipped")], axis=1)
-                checksums = [str(name) for name in arrays["sha256"]]
+                quality = np.stack([arrays[name] for name in _QUALITY], axis=1)
+                names = [(str(f), str(c)) for f, c in zip(arrays["files"], arrays["sha256"], strict=True)]
         except (OSError, ValueError, KeyError, BadZipFile):
             raise ListError(f"{path} is no file of embeddings; name another, or remove it") from None
         if made_by != model_id:
             raise ModelError(f"{path} was made by {made_by}, not by {model_id}: embeddings never compare")
-        heard = (Utterance(v, made_by, *map(float, q)) for v, q in zip(vectors, quality, strict=True))
-        return cls(model_id, dict(zip(checksums, heard, strict=True)))
+        for name, vector, measures in zip(names, vectors, quality, strict=True):
+            embeddings._rows[name] = None
+            embeddings._heard[name[1]] = Utterance(vector, made_by, *map(float, measures))
+        return embeddings
 
-    def embed(self, encoder: Encoder, path: Path) -> tuple[str, Utterance]:
-        """(checksum, utterance) of a recording, embedded unless it was before. Raises RecordingError."""
+    def embed(self, encoder: Encoder, file: str, path: Path) -> Utterance:
+        """A recording, embedded unless its bytes were before. Raises RecordingError."""
         try:
             data = path.read_bytes()
         except OSError as error:
             raise RecordingError(f"{path}: {error.strerror}") from None
         checksum = hashlib.sha256(data).hexdigest()
-        if checksum not in self.by_checksum:
-            self.by_checksum[checksum] = encoder.embed(*decode(data, str(path)))
-        return checksum, self.by_checksum[checksum]
+        if checksum not in self._heard:
+            self._heard[checksum] = encoder.embed(*decode(data, str(path)))
+        self._rows[file, checksum] = None
+        return self._heard[checksum]
 
-    def save(self, path: Path, files: Sequence[str], checksums: Sequence[str]) -> None:
-        """Writes NumPy's npz, whole or not at all: one row a file, in the order of ``files``."""
-        heard = [self.by_checksum[checksum] for checksum in checksums]
+    def save(self, path: Path) -> None:
+        """Writes NumPy's npz, whole or not at all, readable by its owner only."""
+        heard = [self._heard[checksum] for _, checksum in self._rows]
         arrays = {
             "model_id": np.array(self.model_id),
-            "files": np.array(files, str),
-            "sha256": np.array(checksums, str),
+            "files": np.array([file for file, _ in self._rows], str),
+            "sha256": np.array([checksum for _, checksum in self._rows], str),
             "vectors": np.stack([u.vector for u in heard]),
-            "net_speech_s": np.array([u.net_speech_s for u in heard]),
-            "snr_db": np.array([u.snr_db for u in heard]),
-            "clipped": np.array([u.clipped for u in heard]),
+            **{name: np.array([getattr(u, name) for u in heard]) for name in _QUALITY},
         }
         partial = path.with_name(path.name + ".part")
         partial.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from voiceprint.recordings import Embeddings
 def command(files: tuple[str, ...], out: Path, model: Path) -> None:
     """Embed recordings (WAV, FLAC or Ogg, any rate) into one npz file, a row each."""
     encoder = Encoder.load(model)
-    known = Embeddings(encoder.model_id, {})
-    checksums = [checksum for checksum, _ in embed_all(encoder, known, [*files], Path())]
-    known.save(out, files, checksums)
+    embeddings = Embeddings(encoder.model_id)
+    embed_all(encoder, embeddings, files, Path())
+    embeddings.save(out)
     click.echo(f"{len(files)} embeddings of {encoder.dim} numbers by {encoder.model_id} in {out}")

@@ -11,7 +11,7 @@ Neither shows its vector in a repr. A model is a folder in SpeechBrain's layout;
 
 from voiceprint.encoder import Encoder
 from voiceprint.enrolment import EnrolmentLimits, enrol, extend
-from voiceprint.errors import ModelError, PoorQuality, SealError, VoiceprintError
+from voiceprint.errors import ListError, ModelError, PoorQuality, RecordingError, SealError, VoiceprintError
 from voiceprint.scoring import Decision, Outcome, Scorer
 from voiceprint.sealing import open_sealed, seal
 from voiceprint.utterance import Utterance, Voiceprint
@@ -20,9 +20,11 @@ __all__ = [
     "Decision",
     "Encoder",
     "EnrolmentLimits",
+    "ListError",
     "ModelError",
     "Outcome",
     "PoorQuality",
+    "RecordingError",
     "Scorer",
     "SealError",
     "Utterance",

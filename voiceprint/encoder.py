@@ -76,7 +76,7 @@ class Encoder:
         if short > 0:
             speech = np.pad(speech, (0, short))
         if not self._room.acquire(blocking=False):
-            raise EncoderBusy(f"{MOST_WAITING} recordings wait to be embedded: run more processes")
+            raise EncoderBusy("too many recordings wait to be embedded: run more processes")
         try:
             return self._worker.submit(self._encode, speech).result()
         finally:

@@ -6,7 +6,7 @@ often as its speaker was drawn, an impostor trial as often as both of its speake
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,30 +163,12 @@ def figures(trials: TrialScores, resamples: int = 200) -> Figures:
         rates = equal_error_rate(fnmr, fmr), min_dcf(fnmr, fmr), fnmr_at(fnmr, fmr, 0.01), fnmr_at(fnmr, fmr, 0.001)
         return (*rates, cllr(ranked, weight), min_cllr(genuine, impostor))
 
-    eer, dcf, at_1pct, at_01pct, cost, least_cost = _with_intervals(ranked, at, resamples)
+    drawn = np.array([at(weight) for weight in ranked.draws(resamples)])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0).tolist()
+    values = at(np.ones(len(ranked.same)))
+    eer, dcf, at_1pct, at_01pct, cost, least_cost = map(Rate, values, low, high)
     measurable = trials.impostor_pairs > LEAST_PAIRS
     return Figures(eer, dcf, at_1pct, at_01pct if measurable else None, cost, least_cost)
-
-
-def error_rates(
-    trials: TrialScores, false_match_rate: float = 0.01, resamples: int = 200
-) -> tuple[Rate, Rate]:
-    """(equal error rate, false non-match rate at ``false_match_rate``): all that scores on no scale can give."""
-    ranked = Ranked(trials)
-
-    def at(weight: Floats) -> tuple[float, ...]:
-        fnmr, fmr = error_curve(*ranked.steps(weight))
-        return equal_error_rate(fnmr, fmr), fnmr_at(fnmr, fmr, false_match_rate)
-
-    eer, fnmr = _with_intervals(ranked, at, resamples)
-    return eer, fnmr
-
-
-def _with_intervals(ranked: Ranked, at: Callable[[Floats], tuple[float, ...]], resamples: int) -> list[Rate]:
-    drawn = np.array([at(weight) for weight in ranked.draws(resamples)])
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    values = at(np.ones(len(ranked.same)))
-    return [Rate(v, float(lo), float(hi)) for v, lo, hi in zip(values, low, high, strict=True)]
 
 
 def all_pairs(scores: Floats, enrolled: Sequence[int], tested: Sequence[int]) -> TrialScores:

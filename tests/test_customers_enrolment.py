@@ -14,9 +14,9 @@ from ivr.customers.voiceprints import (
     PROVISIONAL_FOR,
     count_authenticated_call,
     delete_voiceprint,
-    has_voiceprint,
     is_provisional,
     load_voiceprint,
+    model_of_voiceprint,
     provisional_until,
     record_consent,
     store_voiceprint,
@@ -241,5 +241,5 @@ def test_deleting_a_voiceprint_keeps_the_consent_and_notes_that_it_was_withdrawn
         assert delete_voiceprint(session, customer.id, now)
         assert not delete_voiceprint(session, customer.id, now)
     with database.transaction() as session:
-        assert not has_voiceprint(session, customer.id)
+        assert model_of_voiceprint(session, customer.id) is None
         assert session.query(Consent).one().withdrawn_at == now

@@ -186,6 +186,19 @@ class UtterancePrint(Base):
     at: Mapped[datetime] = mapped_column(index=True)
 
 
+class WatchlistEntry(Base):
+    """The sealed voiceprint of a known impostor, and what allows it to be kept."""
+
+    __tablename__ = "watchlist"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
+    label: Mapped[str] = mapped_column(String(100))
+    legal_basis: Mapped[str] = mapped_column(String(300))
+    model_id: Mapped[str] = mapped_column(String(128))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+
+
 class EnrolmentCode(Base):
     """A single-use code, as a keyed hash. A customer has one at most."""
 

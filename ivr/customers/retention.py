@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
-from ivr.customers.models import Consent, Customer, UtterancePrint, VoiceprintRow, VoiceSecret
+from ivr.customers.models import Consent, Customer, UtterancePrint, VoiceprintRow, VoiceSecret, WatchlistEntry
 from ivr.customers.utterances import context, forget_utterances, of_customer, secret_context
 from ivr.customers.voiceprints import CONSENT_KIND, delete_voiceprint, voiceprint_context, voiceprint_of
+from ivr.customers.watchlist import entry_context
 from ivr.keys import Keyring
 from voiceprint import Voiceprint
 from voiceprint.sealing import key_id_of, open_sealed, seal
@@ -110,12 +111,13 @@ def export(session: Session, customer: Customer, keyring: Keyring) -> dict[str, 
 
 def reseal(session: Session, keyring: Keyring) -> int:
     """Seal with the active key every row that an older one sealed; how many there were."""
-    rows: list[tuple[VoiceprintRow | UtterancePrint | VoiceSecret, bytes]] = [
+    rows: list[tuple[VoiceprintRow | UtterancePrint | VoiceSecret | WatchlistEntry, bytes]] = [
         (row, voiceprint_context(row.customer_id, row.model_id))
         for row in session.scalars(select(VoiceprintRow).with_for_update())
     ]
     rows += [(said, context(said)) for said in session.scalars(select(UtterancePrint).with_for_update())]
     rows += [(own, secret_context(own.customer_id)) for own in session.scalars(select(VoiceSecret).with_for_update())]
+    rows += [(e, entry_context(e.id, e.model_id)) for e in session.scalars(select(WatchlistEntry).with_for_update())]
     key_id, key = keyring.active(_PURPOSE)
     older = [(row, bound) for row, bound in rows if key_id_of(row.sealed) != key_id]
     for row, bound in older:

@@ -97,8 +97,10 @@ def voiceprint_of(session: Session, customer_id: str) -> VoiceprintRow | None:
     return session.scalar(select(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
 
 
-def has_voiceprint(session: Session, customer_id: str) -> bool:
-    return voiceprint_of(session, customer_id) is not None
+def model_of_voiceprint(session: Session, customer_id: str) -> str | None:
+    """The model that embedded the customer's voiceprint; None if she has none."""
+    row = voiceprint_of(session, customer_id)
+    return row.model_id if row else None
 
 
 def provisional_until(now: datetime) -> datetime:

@@ -21,6 +21,7 @@ COMMANDS = {
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",
     "voiceprint": "What is kept of voices: purge, forget, export, keys.",
+    "watchlist": "Voices of known impostors.",
     "call": "Play recorded callers into a running service, as the carrier would.",
     "transcribe": "Print the digits heard in recordings.",
     "demo": "Play the scenes of the demo.",

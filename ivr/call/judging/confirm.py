@@ -46,7 +46,7 @@ def challenge(desk: Desk, call: Call) -> Verdict:
     if kept is None or print_ is None or not desk.heard.hypotheses:
         return Verdict(Event.AGAIN, call, record)
     before = Utterance.from_bytes(kept)
-    voice = desk.scorer.score(print_, [before, desk.utterance])
+    voice = desk.verify(call, {call.customer_id: print_}, [before, desk.utterance])[call.customer_id]
     same = desk.scorer.same_speaker(before, desk.utterance)
     record |= {
         "voice": [(voice.outcome.value, round(voice.llr, 2))],

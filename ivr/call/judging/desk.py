@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from ivr.call.flow import Call, Event
 from ivr.call.session import CallStore
-from ivr.customers import budget
+from ivr.customers import budget, watchlist
 from ivr.customers.bills import open_bills
 from ivr.customers.cards import authorised_cards, rehash
 from ivr.customers.models import Bill, Card, Customer
@@ -20,7 +20,7 @@ from ivr.keys import Keyring
 from ivr.speech.cards import CardHash, guesses, which_card
 from ivr.speech.expect import Heard
 from ivr.speech.pan import pan_hash
-from voiceprint import Encoder, Scorer, Utterance, Voiceprint
+from voiceprint import Decision, Encoder, Outcome, Scorer, Utterance, Voiceprint
 from voiceprint.replay import Sound
 
 CHALLENGES_PER_CUSTOMER = 10  # an hour
@@ -74,6 +74,22 @@ class Desk:
         """The customer's voiceprint by the encoder in force."""
         blob = load_voiceprint(self.session, customer_id, self.encoder.model_id, self.keyring)
         return Voiceprint.from_bytes(blob) if blob else None
+
+    def verify(
+        self, call: Call, claimed: Mapping[str, Voiceprint], utterances: Sequence[Utterance]
+    ) -> dict[str, Decision]:
+        """Whether the caller is each of these customers. Whom a known impostor's voice fits better, nobody is."""
+        decisions = {who: self.scorer.score(print_, utterances) for who, print_ in claimed.items()}
+        watched = watchlist.watched_voices(self.session, self.encoder.model_id, self.keyring)
+        found = self.scorer.best_match(watched, utterances) if decisions else None
+        if found is None:
+            return decisions
+        entry_id, heard = found
+        worse = {who: decision for who, decision in decisions.items() if decision.llr < heard.llr}
+        if worse:
+            watchlist.record_match(self.session, entry_id, call.sid, self.step, self.now)
+        refused = {who: replace(d, outcome=Outcome.NO_MATCH, reason="watch list") for who, d in worse.items()}
+        return decisions | refused
 
     def card_of(self, call: Call, customer_id: str, candidates: Sequence[str]) -> str | None:
         """The id of the customer's authorised card that is among the candidates, as many as may be guessed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import replace
 
 from ivr.call.flow import Call, Event, State
@@ -19,7 +20,7 @@ from ivr.customers.voiceprints import (
     record_consent,
     store_voiceprint,
 )
-from voiceprint import PoorQuality, Utterance, Voiceprint, enrol
+from voiceprint import PoorQuality, Utterance, Voiceprint, enrol, extend
 
 _KEPT_AS = dict(zip((State.ENROL_1, State.ENROL_2, State.ENROL_3), STRINGS, strict=True))
 
@@ -85,7 +86,7 @@ def repeated_pin(desk: Desk, call: Call) -> Verdict:
         blob = desk.store.kept(call.sid, VOICEPRINT)
         if blob is None:
             return Verdict(Event.EXHAUSTED, call, {"enrolment": "took too long"})
-        _replace_voiceprint(desk, call.customer_id, call.sid, Voiceprint.from_bytes(blob))
+        _store_voiceprint(desk, call.customer_id, call.sid, Voiceprint.from_bytes(blob))
     else:
         delete_voiceprint(desk.session, call.customer_id, desk.now)
     pins.set_pin(
@@ -101,7 +102,11 @@ def repeated_pin(desk: Desk, call: Call) -> Verdict:
     return Verdict(Event.SET, call)
 
 
-def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint: Voiceprint) -> None:
+def _store_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint: Voiceprint) -> None:
+    """Together with what an earlier call enrolled, if that was the same voice; else in its place."""
+    if earlier := desk.voiceprint(customer_id):
+        with suppress(PoorQuality):
+            voiceprint = extend(earlier, voiceprint, desk.scorer.enrolment_limits)
     given = record_consent(
         desk.session,
         customer_id,

@@ -53,11 +53,8 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
     """The voice is matched first; only for whom it matched are the digits compared."""
     if desk.utterance is None:
         return Verdict(Event.AGAIN, call)
-    decisions = {
-        customer_id: desk.scorer.score(print_, [desk.utterance])
-        for customer_id in call.customer_ids
-        if (print_ := desk.voiceprint(customer_id))
-    }
+    enrolled = {c: print_ for c in call.customer_ids if (print_ := desk.voiceprint(c))}
+    decisions = desk.verify(call, enrolled, [desk.utterance])
     replays = {customer_id: liveness.replay(desk, call, customer_id) for customer_id in decisions}
     record: dict[str, object] = {
         "candidates": len(said),

@@ -29,9 +29,9 @@ from voiceprint.audio import to_float
 SCHEME = "fine-1"
 SAMPLE_RATE = 8000
 SECRET_BYTES = 32
-#: From which mean agreement of its pieces an utterance counts as a recording of earlier ones: found anywhere, and
-#: found one after the other. Chosen on speakers that ``bench.liveness`` does not test.
-SCATTERED, IN_A_ROW = 0.5, 0.4
+#: From which agreement on an utterance counts as a recording: the mean of its pieces, each at its best place, and the
+#: mean of all at places that follow each other, together. Chosen on speakers that ``bench.liveness`` does not test.
+_REPLAYED = 0.83
 #: What is kept of one utterance at most.
 MOST_KEPT_S = 12.0
 
@@ -70,7 +70,7 @@ class Sound:
         self._starts, self._active = _pieces(self._speech)
         offsets = _HOP // _PHASES * np.arange(_PHASES)[:, None] + _HOP * np.arange(_PIECE + 1)
         at = np.minimum(self._starts[:, None, None] + offsets, len(self._windows) - 1)
-        self._fine = _fine(self._windows[at.reshape(-1)]).reshape(*at.shape, -1)
+        self._fine = _fine(self._windows[at.reshape(-1)]).reshape(*at.shape, _HIGH - _LOW + 2 * _MARGIN)
 
     def fingerprint(self, secret: bytes) -> bytes:
         """What to keep: to be compared by the same ``secret`` only, and no way back to what was said."""
@@ -107,7 +107,7 @@ class Sound:
         in_a_row = np.zeros(agreement.shape[1], np.float32)
         for piece, start in zip(near, since, strict=True):
             in_a_row += piece[start : start + len(in_a_row)]
-        return max(scattered / SCATTERED, float(in_a_row.max()) / len(near) / IN_A_ROW)
+        return (scattered + float(in_a_row.max()) / len(near)) / _REPLAYED
 
 
 def _pieces(speech: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -128,8 +128,7 @@ def _fine(frames: Floats) -> Floats:
     sums = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
     bins = np.arange(_LOW - _MARGIN, _HIGH + _MARGIN)
     envelope = (sums[:, bins + _ENVELOPE + 1] - sums[:, bins - _ENVELOPE]) / (2 * _ENVELOPE + 1)
-    fine: Floats = np.log(power[:, bins] / (envelope + 1e-9) + _VALLEY).astype(np.float32)
-    return fine
+    return np.asarray(np.log(power[:, bins] / (envelope + 1e-9) + _VALLEY), np.float32)
 
 
 def _stretched(fine: Floats, speed: float) -> Floats:

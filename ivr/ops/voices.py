@@ -55,11 +55,12 @@ class Recording:
 
 def heard(files: Iterable[str | Path]) -> list[Recording]:
     """Recordings, embedded. Raises InvalidInput if one cannot be read."""
-    encoder, _ = models()
     try:
-        return [Recording(encoder.embed(pcm, SAMPLE_RATE), Sound(pcm)) for pcm in map(read_audio, files)]
+        recordings = [read_audio(file) for file in files]
     except AudioError as error:
         raise InvalidInput(str(error)) from None
+    encoder, _ = models()
+    return [Recording(encoder.embed(pcm, SAMPLE_RATE), Sound(pcm)) for pcm in recordings]
 
 
 def enrolled(recordings: Sequence[Recording]) -> Voiceprint:

@@ -5,7 +5,7 @@ changed digits included. It accepts something whatever is said, so its scores me
 the free loop of words on the same audio; with the costs below the same words score the same in both.
 
 It is composed with the words' states here, not by Vosk while it hears: all callers share one graph, where each would
-have composed some 8 MB of it for himself.
+compose it for himself, at 2.6 MB for eight seconds of speech.
 
 ``python -m recipes.digits.cards models/digits`` writes it into a model that lies there.
 """

@@ -28,7 +28,7 @@ def test_a_call_begins_by_asking_for_the_card() -> None:
 
 
 def test_whoever_speaks_a_language_that_nobody_hears_goes_by_keys_alone() -> None:
-    unheard = Call("CA1", "zh", heard=False)
+    unheard = Call("CA1", "zh", heard=("en",))
     call, speak = advance(unheard, Event.RANG, "00000000")
     assert (call.state, speak) == (State.KEYPAD_CARD, Speak(("keypad.ask",), "listen"))
     call, speak = advance(call, Event.MAY_ENROL, "00000000")
@@ -37,7 +37,7 @@ def test_whoever_speaks_a_language_that_nobody_hears_goes_by_keys_alone() -> Non
 
 def test_nothing_in_such_a_call_asks_to_say_something() -> None:
     """Whatever happens, from the ring to the end: every question can be answered by keys."""
-    waiting, seen = [Call("CA1", "zh", heard=False, bills=({"id": "b"},))], set()
+    waiting, seen = [Call("CA1", "zh", heard=("en",), bills=({"id": "b"},))], set()
     while waiting:
         call = waiting.pop()
         for event in (event for state, event in TABLE if state is call.state):

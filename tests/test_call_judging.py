@@ -204,6 +204,27 @@ def test_her_voice_her_card_and_the_fresh_digits_start_one_payment(house: House)
     assert payment.evidence["factors"] == ["spoken card", "voice", "challenge"]
 
 
+@pytest.mark.parametrize(("heard", "goes_on_in"), [(("en", "zh"), "zh"), (("en",), "en")])
+def test_a_call_goes_on_in_her_language_if_she_is_heard_in_it(
+    house: House, heard: tuple[str, ...], goes_on_in: str
+) -> None:
+    customer_id = house.customer()
+    with house.database.transaction() as session:
+        session.get_one(Customer, customer_id).locale = "zh"
+    house.engine = Engine(house.engine.store, house.database, house.judge, lambda: NOW, heard=heard)
+    assert house.call().says(CARD, "alice").locale == goes_on_in
+
+
+def test_whoever_keys_hears_her_language_in_any_case(house: House) -> None:
+    customer_id = house.customer()
+    with house.database.transaction() as session:
+        session.get_one(Customer, customer_id).locale = "zh"
+    house.engine = Engine(house.engine.store, house.database, house.judge, lambda: NOW, heard=("en",))
+    call = house.call()
+    call.keys(CARD)
+    assert call.keys(PIN).locale == "zh"
+
+
 def _wrong_voice(house: House) -> list[str]:
     house.customer()
     call = house.call()

@@ -8,7 +8,7 @@ stored, and again by whoever comes next if we died in between.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -61,7 +61,7 @@ class Engine:
         bank: str = "sandbox",
         test_bank: bool = True,
         locale: str = "en",
-        heard: Collection[str] = LOCALES,
+        heard: tuple[str, ...] = LOCALES,
     ) -> None:
         """``heard``: the languages in which callers may speak; in the others they key everything."""
         self.store = store
@@ -81,7 +81,7 @@ class Engine:
         if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
             with self._database.transaction() as session:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
-        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=locale in self._heard)
+        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=self._heard)
         return self._advance(0, Outcome(Event.RANG, call))
 
     def turn_over(self, sid: str, step: int) -> Answer | None:

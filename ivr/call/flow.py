@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from ivr.locales import LOCALES
+
 FULL_ATTESTATION = "TN-Validation-Passed-A"
 ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
 HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
@@ -97,7 +99,7 @@ class Call:
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
-    heard: bool = True  # there is a model of her language; else she keys everything
+    heard: tuple[str, ...] = LOCALES  # languages that there is a model of; in the others she keys everything
 
     @property
     def attested(self) -> bool:
@@ -247,7 +249,7 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     row = TABLE.get((call.state, event))
     if row is None:
         raise NoSuchMove(f"{event} in {call.state}")
-    if not call.heard:
+    if call.locale not in call.heard:
         row = BY_KEYS.get(row.to, row)
     prompt = "enrol.pin.done" if row.say == "enrol.done" and not call.consented else row.say
     digits = (kept_digits or fresh_digits[: row.fresh_digits]) if row.fresh_digits else call.digits

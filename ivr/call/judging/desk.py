@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from ivr.call.flow import Call, Event
+from ivr.call.flow import Call, Event, State
 from ivr.call.session import CallStore
 from ivr.customers import budget, watchlist
 from ivr.customers.bills import open_bills
@@ -112,6 +112,8 @@ class Desk:
         """The caller has proved who she is: from here on the call is about her, and her bills."""
         customer = self.session.get_one(Customer, customer_id)
         last4 = self.session.get_one(Card, card_id).last4
+        # Who goes on by speaking stays in a language in which she is heard.
+        stays = call.state is State.CARD and customer.locale not in call.heard
         bills = tuple(_facts(bill) for bill in open_bills(self.session, customer_id)[:9])
         call = replace(
             call,
@@ -119,7 +121,7 @@ class Desk:
             customer_id=customer_id,
             card_id=card_id,
             last4=last4,
-            locale=customer.locale,
+            locale=call.locale if stays else customer.locale,
             evidence=tuple(factors),
             bills=bills,
         )

@@ -77,6 +77,14 @@ class Players:
             self._cards("dora"),
             self.now,
             voices=[shipped(f"fixtures/audio/wei/enrol_{i}.wav") for i in (1, 2, 3)],
+            locale="zh",
+        )
+        self.owes(phone, 4210, MERCHANT)
+
+    def keying_in_chinese(self, phone: str) -> None:
+        """The same customer without a voiceprint."""
+        self._known[phone] = cast.member(
+            self.stage, phone, self._cards("dora"), self.now, pin=cast.PIN, locale="zh"
         )
         self.owes(phone, 4210, MERCHANT)
 
@@ -112,7 +120,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "11": Players.newcomer,
     "12": Players.returning,
     "20": Players.wei,
-    "21": Players.dora,
+    "21": Players.keying_in_chinese,
     "14": Players.real,
     "15": Players.real,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),

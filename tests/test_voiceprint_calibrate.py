@@ -68,7 +68,8 @@ def test_a_deployers_recordings_set_the_threshold_and_leave_the_folder_sound(rec
     assert record["speakers"] == 25
     assert "25 speakers, enrolled on one session and tested on others" in record["material"]
     counts = record["verification"]["all"]
-    assert (counts["genuine"], counts["impostor"]) == (25 * 4, 25 * 24 * 2 * 4)
+    assert 80 <= counts["genuine"] < 100  # against the other session, but for recordings too short to decide by
+    assert counts["impostor"] == counts["genuine"] * 24 * 2
     assert counts["impostor_accepted"] <= 0.01 * counts["impostor"]
     assert manifest.verify(model).files["backend.npz"] == manifest.verify(SHIPPED).files["backend.npz"]
     assert {path.name for path in model.iterdir()} == {path.name for path in SHIPPED.iterdir()}

@@ -117,4 +117,6 @@ def test_the_report_says_what_the_trials_can_prove() -> None:
     assert "at most 0.16 %" in text  # 3 in 1,830
     assert "false match rates of 1.6 % and more" in text  # 30 in 1,830
     assert "false non-match rates of 49 % and more" in text  # 30 in 61
+    few = trials([1.0], [-1.0])
+    assert "false match rates none, false non-match rates none" in report(few, figures(few, 50))
     assert "independent" in text

@@ -150,7 +150,7 @@ def min_cllr(genuine: Floats, impostor: Floats) -> float:
     genuine, impostor = genuine[there], impostor[there]
     both = genuine + impostor
     same = isotonic_regression(genuine / both, weights=both).x
-    return float(-0.5 * (xlogy(genuine, same) + xlogy(impostor, 1 - same)).sum() / np.log(2))
+    return float(0.5 * abs((xlogy(genuine, same) + xlogy(impostor, 1 - same)).sum()) / np.log(2))
 
 
 def figures(trials: TrialScores, resamples: int = 200) -> Figures:

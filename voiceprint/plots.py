@@ -62,8 +62,7 @@ def _det(trials: TrialScores, figure: Figure) -> None:
 
 def _histogram(trials: TrialScores, figure: Figure) -> None:
     axes = figure.subplots()
-    low, high = np.percentile(trials.score, [0.05, 99.95])
-    bins = np.linspace(low, high, 80).tolist()
+    bins = np.linspace(trials.score.min(), trials.score.max(), 60).tolist()
     for which, name, colour in ((~trials.same, "impostor", _ORANGE), (trials.same, "genuine", _BLUE)):
         label = f"{name}, {int(which.sum()):,}"
         axes.hist(trials.score[which], bins=bins, density=True, alpha=0.6, color=colour, label=label)

@@ -44,9 +44,8 @@ def _proof(trials: TrialScores) -> Iterator[str]:
         " Nothing lower can be claimed, at any threshold."
     )
     yield (
-        f"- Rule of thirty: a rate is known to within 30 % (at 90 % confidence) once thirty errors were seen: false"
-        f" match rates of {_percent(30 / pairs)} and more here, false non-match rates of {_percent(30 / genuine)}"
-        " and more. Figures at lower rates are hints."
+        f"- Rule of thirty: a rate is known to within 30 % (at 90 % confidence) once thirty errors were seen: here"
+        f" false match rates {_from(30 / pairs)}, false non-match rates {_from(30 / genuine)}. Others are hints."
     )
     yield (
         "- Both rules ask for independent trials, and these are not: everybody is compared with everybody, so one"
@@ -65,6 +64,10 @@ def _share(name: str, rate: Rate) -> str:
 
 def _cost(name: str, rate: Rate) -> str:
     return f"{name:24}{rate.value:10.3f}   {rate.low:.3f} to {rate.high:.3f}"
+
+
+def _from(share: float) -> str:
+    return "none" if share >= 1 else f"of {_percent(share)} and more"
 
 
 def _percent(share: float) -> str:

@@ -45,8 +45,8 @@ CARD, CHALLENGE = 16, 4
 CODECS = {"alaw": ("ALAW",), "ulaw": ("ULAW",), "gsm": ("GSM610",), "gsm+gsm": ("GSM610", "GSM610")}
 SPEEDS = (0.98, 0.99, 1.01, 1.02)
 LEAST_WORDS = 2  # that a speaker said twice
-MOST_SPEAKERS = 50
-FSDD_ROUNDS = 5
+MOST_SPEAKERS = 40
+FSDD_ROUNDS = 4
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 VOICES = {
     "espeak-ng": [Voice("espeak-ng", f"{accent}+{who}") for accent in ("en-us", "en-gb") for who in ("m1", "m3", "f2")],

@@ -31,7 +31,7 @@ SAMPLE_RATE = 8000
 SECRET_BYTES = 32
 #: From which agreement on an utterance counts as a recording: the mean of its pieces, each at its best place, and the
 #: mean of all at places that follow each other, together. Chosen on speakers that ``bench.liveness`` does not test.
-_REPLAYED = 0.83
+_REPLAYED = 1.0
 #: What is kept of one utterance at most.
 MOST_KEPT_S = 12.0
 
@@ -89,13 +89,13 @@ class Sound:
             return None
         projections = _projections(secret)
         changes = [np.diff(_stretched(self._fine, speed), axis=2) @ projections for speed in _SPEEDS]
-        asked = _signs(np.stack(changes, axis=1)) * self._active[:, None, None, :, None]
+        asked = _weighed(np.stack(changes, axis=1)) * self._active[:, None, None, :, None]
+        asked /= np.abs(asked).sum(axis=(3, 4), keepdims=True) + 1e-9
         # Laid out for the product, which is nearly all the work, and then for the largest of the phases.
         asked = np.ascontiguousarray(asked.transpose(3, 4, 2, 1, 0).reshape(_PIECE * _BITS, -1))
         places = np.ascontiguousarray(sliding_window_view(kept, (_PIECE, _BITS)).reshape(-1, _PIECE * _BITS))
         agreement = np.maximum.reduce(np.split(places @ asked, _PHASES, axis=1))
         by_speed = np.ascontiguousarray(agreement.T).reshape(len(_SPEEDS), len(self._starts), -1)
-        by_speed /= (self._active.sum(axis=1) * _BITS).astype(np.float32)[:, None]
         return max(self._found(found, speed) for found, speed in zip(by_speed, _SPEEDS, strict=True))
 
     def _found(self, agreement: Floats, speed: float) -> float:
@@ -152,9 +152,10 @@ def _projections(secret: bytes) -> Floats:
     return np.asarray((smooth - smooth.mean(axis=1, keepdims=True)).T, np.float32)
 
 
-def _signs(values: NDArray[np.floating]) -> Floats:
-    signs: Floats = np.where(values > 0, np.float32(1), np.float32(-1))
-    return signs
+def _weighed(change: Floats) -> Floats:
+    """Signs that count the more the surer they are: a small change may come out as the other sign after a codec."""
+    usual = np.float32(np.median(np.abs(change)) + 1e-9)
+    return np.asarray(np.clip(change / usual, -1.5, 1.5), np.float32)
 
 
 def _joined(earlier: Sequence[bytes]) -> Floats:

@@ -102,6 +102,9 @@ class Players:
     def nobody(self, phone: str) -> None:
         """A number that no customer has."""
 
+    def nobody_new(self, phone: str) -> None:
+        """The customer of the scene before, who owes what she owed."""
+
     def _cards(self, *names: str) -> list[str]:
         return [self.values[f"card.{name}"] for name in names]
 
@@ -122,7 +125,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "20": Players.wei,
     "21": Players.keying_in_chinese,
     "14": Players.real,
-    "15": Players.real,
+    "15": Players.nobody_new,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
 

@@ -123,6 +123,7 @@ def test_a_test_customer_can_be_debited_at_a_bank_for_tests_alone(house: House) 
             evidence={},
             now=NOW,
             bank="a real bank",
+            test_bank=False,
         )
     assert connect(house.settings).test_only
 

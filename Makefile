@@ -1,6 +1,8 @@
-# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|token|idempotency)
+# make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
+# make bench-digits   of them those of hearing: every bar, beside other recognisers
+# make bench-payments   notices matched and debits made per second
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -9,8 +11,10 @@ TORCH_INDEX ?=
 SPEECH ?= ../shared/speech
 BREAK ?=
 PAYMENTS ?= 1000
+# A folder of official Vosk models, to be heard beside ours.
+VOSK ?=
 
-.PHONY: demo test lint bench bench-digits bench-faults clean
+.PHONY: demo test lint bench bench-digits bench-faults bench-payments clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -37,16 +41,18 @@ bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m bench.digits --speech $(SPEECH)
 	$(BIN)/python -m bench.voice --speech $(SPEECH)
+	$(BIN)/python -m bench.liveness --speech $(SPEECH)
 	$(BIN)/python -m bench.calls --speech $(SPEECH)
 
 bench-faults: .venv/.tested
 	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
 
-# Both run, whatever the first one finds.
+bench-payments: .venv/.tested
+	$(BIN)/python -m bench.payments
+
 bench-digits: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m bench.cards --speech $(SPEECH); cards=$$?; \
-	$(BIN)/python -m bench.digits --speech $(SPEECH) && exit $$cards
+	$(BIN)/python -m bench.digits --speech $(SPEECH) $(if $(VOSK),--vosk $(VOSK))
 
 clean:
 	rm -rf .venv build dist

@@ -12,6 +12,9 @@ by webhooks. When nothing waits any more, the database, the bank's books and wha
 - twice: debited more than once, or for another amount; or two payments with one receipt number.
 - unproven: what ``ivr payments verify`` finds: records, double-entry books and the bank's statement do not agree.
 
+Where debits are confirmed, the bank debits only what our endpoint, a process too, confirmed; a debit without that
+counts as unproven.
+
 Leases last 3 s here instead of 30, so that the work of the killed is taken up soon. Where the bank answers late, our
 time-out is 0.3 s instead of 5. Prints a table, writes ``bench/results/faults.json``, and exits 1 if a payment was
 lost, debited twice or unproven. Needs the extra ``test`` (PostgreSQL from a package).
@@ -21,10 +24,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import random
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -43,32 +48,38 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import event, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from werkzeug.serving import make_server
 
 from ivr import log
+from ivr.api import bank_notices
 from ivr.customers.bills import create_bill
 from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
 from ivr.keys import Keyring
 from ivr.payments import sandbox_client, worker
-from ivr.payments.models import Payment
+from ivr.payments.models import DebitNotice, Payment
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.payments.service import start_payment
 from ivr.payments.states import FINAL, State
 from ivr.payments.verify import problems
 from ivr.settings import Settings
 from ivr.speech.pan import luhn_check_digit
+from ivr.store import redis as store_redis
 from ivr.store.db import Database
 from ivr.store.migrations import upgrade
 from ivr.webhooks import deliver
 from ivr.webhooks.models import WebhookDelivery
 from ivr.webhooks.register import add_endpoint
+from ivr.webhooks.signature import secret
 
 RESULTS = Path(__file__).with_name("results") / "faults.json"
 MERCHANT = "City Water"
+SECRET = secret(bytes(32), "bench")
 LEASE = timedelta(seconds=3)
 SHORT_TIMEOUT_S = (2.0, 0.3)
 DECLINED_EVERY = 10
@@ -90,12 +101,26 @@ class Stage:
     bank_process: subprocess.Popen[str]
     workers: list[BaseProcess] = field(default_factory=list)
     acts: int = 0  # how often the fault struck from outside
+    endpoint: BaseProcess | None = None  # where the bank has its debits confirmed
+    endpoint_port: int = 0
 
     def restart_bank(self) -> None:
         """kill -9, and a new process over the same books."""
         self.bank_process.kill()
         self.bank_process.wait()
-        self.bank_process, _ = start_bank(self.bank_data, self.bank_port)
+        self.bank_process, _ = start_bank(self.bank_data, self.bank_port, self.endpoint_port)
+        self.acts += 1
+
+    def restart_endpoint(self) -> None:
+        """kill -9, and a new process at the same port."""
+        assert self.endpoint is not None
+        end(self.endpoint)
+        self.endpoint = start_endpoint(self.settings, self.endpoint_port)
+        self.acts += 1
+
+    def restart_redis(self) -> None:
+        """kill -9; whoever needs it next starts it again, empty."""
+        os.kill(int(store_redis.connect(self.settings).info("server")["process_id"]), signal.SIGKILL)
         self.acts += 1
 
     def restart_postgresql(self) -> None:
@@ -131,6 +156,7 @@ class Fault:
     outside: Callable[[Stage], None] | None = None
     every_s: float = 1.0
     most: int = 10**6
+    confirmed: bool = False  # whether the bank has each debit confirmed
 
 
 def die() -> None:
@@ -211,6 +237,23 @@ FAULTS = [
         "every request sent twice, the bank answers twice",
         both(around(SandboxBank, "authorise", times=2), around(SandboxBank, "capture", times=2)),
     ),
+    Fault("debits confirmed: none", confirmed=True),
+    Fault("debits confirmed: Redis restarted", outside=Stage.restart_redis, every_s=0.7, most=30, confirmed=True),
+    Fault("debits confirmed: endpoint restarted", outside=Stage.restart_endpoint, every_s=4, most=5, confirmed=True),
+    Fault("debits confirmed: bank restarted", outside=Stage.restart_bank, every_s=4, most=5, confirmed=True),
+    Fault(
+        "debits confirmed: PostgreSQL restarted",
+        outside=Stage.restart_postgresql,
+        every_s=3,
+        most=5,
+        confirmed=True,
+    ),
+    Fault("debits confirmed: workers killed at any moment", outside=Stage.kill_a_worker, every_s=0.5, confirmed=True),
+    Fault(
+        "debits confirmed: the bank posts by itself, and its answers are lost",
+        start=lambda stage: stage.control(unasked=True, lose={"authorise": 100, "capture": 100}),
+        confirmed=True,
+    ),
 ]
 
 
@@ -279,20 +322,26 @@ def run(fault: Fault, server: Any, folder: Path, payments: int, workers: int) ->
         stack.enter_context(trusted(folder / "localhost.pem"))
         merchant, merchant_url = start_merchant(folder / "localhost.pem", told)
         stack.callback(end, merchant)
-        bank_process, bank_port = start_bank(folder / "bank", 0)
+        endpoint_port = free_port() if fault.confirmed else 0
+        bank_process, bank_port = start_bank(folder / "bank", 0, endpoint_port)
         settings = Settings(
             data_dir=folder,
             database_url=url.render_as_string(hide_password=False),
             bank_url=f"http://127.0.0.1:{bank_port}",
+            bank_notice_secret=SecretStr(SECRET) if fault.confirmed else None,
             webhooks_to_private=True,
             digit_model_dir=folder,
             voice_model_dir=folder,
             _env_file=None,
         )  # type: ignore[call-arg]
         bank = SandboxBank(settings.bank_url, settings.bank_api_key.get_secret_value())
-        stage = Stage(settings, bank, server, bank_port, folder / "bank", bank_process)
+        stage = Stage(settings, bank, server, bank_port, folder / "bank", bank_process, endpoint_port=endpoint_port)
         stack.callback(lambda: (stage.bank_process.kill(), stage.bank_process.wait()))
         queue_payments(settings, bank, merchant_url, payments)
+        if fault.confirmed:
+            stack.callback(store_redis.stop, settings)
+            stack.callback(lambda: stage.endpoint and end(stage.endpoint))
+            stage.endpoint = start_endpoint(settings, endpoint_port)
         stack.callback(lambda: [end(process) for process in stage.workers])
         fault.start(stage)
         result = Result(fault.name, payments)
@@ -422,6 +471,9 @@ def compare(settings: Settings, bank: SandboxBank, told: Path, result: Result) -
     with database_of(settings) as database, database.transaction() as session:
         payments = session.scalars(select(Payment)).all()
         result.unproven = len(list(problems(session, bank.name, statement)))
+        if settings.bank_notice_secret:
+            confirmed = set(session.scalars(select(DebitNotice.payment_id).where(DebitNotice.reason.is_(None))))
+            result.unproven += len(captured.keys() - confirmed)
         bills = {bill.id: bill.status for bill in session.scalars(select(Bill))}
     states = Counter(payment.state for payment in payments)
     result.paid, result.refused, result.voided = (states[state] for state in (State.PAID, State.REFUSED, State.VOIDED))
@@ -454,11 +506,35 @@ def database_of(settings: Settings) -> Iterator[Database]:
         database.engine.dispose()
 
 
-def start_bank(folder: Path, port: int) -> tuple[subprocess.Popen[str], int]:
+def start_bank(folder: Path, port: int, endpoint_port: int = 0) -> tuple[subprocess.Popen[str], int]:
     command = [sys.executable, "-m", "ivr.payments.sandbox", "--port", str(port), "--data", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    if endpoint_port:
+        command += ["--confirm-at", f"http://127.0.0.1:{endpoint_port}/bank/notices"]
+    environment = os.environ | {"IVR_BANK_NOTICE_SECRET": SECRET}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     return process, int(process.stdout.readline().rsplit(":", 1)[1])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_endpoint(settings: Settings, port: int) -> BaseProcess:
+    """The endpoint for the bank's notices."""
+
+    def serve() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        app = bank_notices.create_app(settings)
+        log.configure("CRITICAL")
+        logging.getLogger("werkzeug").setLevel("CRITICAL")
+        make_server("127.0.0.1", port, app, threaded=True).serve_forever()
+
+    process = _fork.Process(target=serve, daemon=True)
+    process.start()
+    return process
 
 
 @contextmanager

@@ -24,10 +24,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from recipes import heldout
-from recipes.voiceprint.calibrate import over_one_line, string
 from recipes.voiceprint.data import SAMPLE_RATE, Clip, read_trimmed
+from recipes.voiceprint.strings import over_one_line, string
 from voiceprint import Decision, Encoder, Outcome, PoorQuality, Scorer, Voiceprint, enrol
-from voiceprint.metrics import Rate, all_pairs, error_rates
+from voiceprint.metrics import Rate, all_pairs, figures
 from voiceprint.utterance import Utterance, unit
 
 RESULTS = Path(__file__).with_name("results") / "voice.json"
@@ -193,7 +193,8 @@ def likelihood_ratios(condition: Condition, encoder: Encoder, scorer: Scorer) ->
     enrolled = [encoder.embed(side.heard) for side in condition.enrolled]
     prints = [Voiceprint(u.vector[None], u.model_id, u.net_speech_s) for u in enrolled]
     tested = [encoder.embed(side.heard) for side in condition.tested]
-    return np.array([[scorer.score(p, [u]).llr for p in prints] for u in tested])
+    test, person = (index.ravel() for index in np.indices((len(tested), len(prints))))
+    return scorer.pairs(prints, tested).llr(person, test).reshape(len(tested), len(prints))
 
 
 # ---- the report -----------------------------------------------------------------------------------------
@@ -223,10 +224,16 @@ def compare(
     report: dict[str, Any] = {"speakers": len(set(who[0]))}
     for name, matrix in scores.items():
         trials = all_pairs(matrix, *who)
-        eer, fnmr = error_rates(trials)
+        found = figures(trials)
         report |= {"genuine": trials.genuine, "impostor": trials.impostor}
-        report[name] = {"eer": asdict(eer), "fnmr_at_fmr_1pct": asdict(fnmr)}
-        print(f"  {condition.name:22} {name:12} EER {shown(eer)}  FNMR at FMR 1 % {shown(fnmr)}", flush=True)
+        report[name] = {key: value and asdict(value) for key, value in vars(found).items()}
+        rare = shown(found.fnmr_at_fmr_01pct) if found.fnmr_at_fmr_01pct else "not measurable"
+        bits = f"  Cllr {found.cllr.value:.3f}, minCllr {found.min_cllr.value:.3f}" if name == "ours" else ""
+        print(
+            f"  {condition.name:22} {name:12} EER {shown(found.eer)}  FNMR at FMR 1 % {shown(found.fnmr_at_fmr_1pct)}"
+            f"  at 0.1 % {rare}{bits}",
+            flush=True,
+        )
     print(
         f"  {condition.name:22} {report['speakers']} speakers,"
         f" {report['genuine']} genuine and {report['impostor']} impostor trials"

@@ -7,6 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ivr import log
 from ivr import services as service_parts
+from ivr.api import bank_notices, stripe_events
 from ivr.carrier import stream, webhooks
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
@@ -30,6 +31,9 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
 
     stream.sock.init_app(app)
     app.register_blueprint(webhooks.blueprint)
+    app.register_blueprint(stripe_events.blueprint)
+    if services.confirmations and settings.bank_notice_secret:
+        bank_notices.install(app, settings, services.confirmations)
 
     @app.get("/health")
     def health() -> tuple[dict[str, str], int]:

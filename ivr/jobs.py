@@ -44,11 +44,11 @@ class LeaseLost(Exception):
 
 
 class Again(Exception):
-    """Raised by a handler: run this job again after a while."""
+    """Raised by a handler: run this job again after a while. ``counted``: this was a failed attempt, not a look."""
 
-    def __init__(self, after: timedelta, reason: str) -> None:
+    def __init__(self, after: timedelta, reason: str, *, counted: bool = True) -> None:
         super().__init__(f"again after {after}: {reason}")
-        self.after, self.reason = after, reason
+        self.after, self.reason, self.counted = after, reason, counted
 
 
 class GiveUp(Exception):
@@ -80,9 +80,10 @@ class Held:
             job.done_at, job.last_error_type = datetime.now(UTC), error_type
             job.leased_by = job.lease_until = None
 
-    def release(self, after: timedelta, error_type: str) -> None:
+    def release(self, after: timedelta, error_type: str, *, counted: bool = True) -> None:
         """Anybody may take the job again, after a while. Raises LeaseLost."""
         with self._locked() as (_, job):
+            job.attempts -= not counted
             job.run_at, job.last_error_type = datetime.now(UTC) + after, error_type
             job.leased_by = job.lease_until = None
 
@@ -104,6 +105,13 @@ def put(session: Session, kind: str, payload: dict[str, Any], dedupe_key: str, r
     session.add(job)
     session.flush()
     return job
+
+
+def wake(session: Session, dedupe_key: str, now: datetime) -> None:
+    """Run a job now, whatever it waits for; also one that was given up, but not one in a worker's hands."""
+    job = session.scalar(select(Job).where(Job.dedupe_key == dedupe_key).with_for_update())
+    if job is not None and (job.done_at is None or job.last_error_type is not None):
+        job.run_at, job.done_at = now, None
 
 
 def take(database: Database, worker: str, kinds: Collection[str], lease: timedelta) -> Held | None:

@@ -11,6 +11,9 @@ from ivr.call.session import CallStore
 from ivr.clock import utc_now
 from ivr.keys import Keyring
 from ivr.locales import LOCALES
+from ivr.payments.banks import connect
+from ivr.payments.notices import Confirmations
+from ivr.payments.pending import PendingDebits
 from ivr.settings import Settings
 from ivr.speech.recogniser import DigitModel
 from ivr.store import redis
@@ -30,6 +33,7 @@ class Services:
     judge: Judge
     digits: DigitModel
     digits_zh: DigitModel | None = None
+    confirmations: Confirmations | None = None  # where the bank confirms debits
 
     def digit_model(self, locale: str) -> DigitModel | None:
         """What hears callers in a language; None where only their keys are taken."""
@@ -40,10 +44,12 @@ def build(settings: Settings) -> Services:
     """Connect, bring the database up to date, load the models. Raises the typed errors of each."""
     for locale in LOCALES:
         spoken_amount(1, "USD", locale)  # reads the locale's tables now, not while a first caller waits
+    bank = connect(settings)  # never asked here: only whether the settings name one that could be
     database = Database(settings.sqlalchemy_url())
     upgrade(database)
     keyring = Keyring.load(settings)
-    calls = CallStore(redis.connect(settings), keyring)
+    client = redis.connect(settings)
+    calls = CallStore(client, keyring)
     encoder, scorer = Encoder.load(settings.voice_model_dir), Scorer.load(settings.voice_model_dir)
     judge = Judge(database, calls, keyring, encoder, scorer, utc_now)
     digits_zh = DigitModel(settings.digit_model_zh_dir, "zh") if settings.digit_model_zh_dir else None
@@ -56,11 +62,13 @@ def build(settings: Settings) -> Services:
             database,
             judge,
             utc_now,
-            bank=settings.bank,
+            bank=bank.name,
+            test_bank=bank.test_only,
             locale=settings.locale,
             heard=LOCALES if digits_zh else ("en",),
         ),
         judge=judge,
         digits=DigitModel(settings.digit_model_dir),
         digits_zh=digits_zh,
+        confirmations=Confirmations(database, PendingDebits(client, keyring), utc_now),
     )

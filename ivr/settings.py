@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ivr.locales import Locale
 from ivr.resources import shipped, shipped_if_any
+from ivr.webhooks.signature import is_secret
 
 
 class Settings(BaseSettings):
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
     smtp_from: str | None = Field(None, description="The address that mail comes from.")
     locale: Locale = Field("en", description="Language of callers we know nothing of.")
 
+    voiceprint_unused_days: int = Field(730, ge=1, description="Voiceprints unused so long are purged.")
+    utterance_days: int = Field(365, ge=1, description="Fingerprints of utterances so old are purged.")
+
     digit_model_dir: Path = Field(default_factory=lambda: shipped("models/digits"))
     digit_model_zh_dir: Path | None = Field(
         default_factory=lambda: shipped_if_any("models/digits-zh"),
@@ -49,11 +53,26 @@ class Settings(BaseSettings):
     )
     voice_model_dir: Path = Field(default_factory=lambda: shipped("models/voice"))
 
-    bank: Literal["sandbox"] = Field("sandbox", description="Which bank connector debits.")
-    bank_url: str = Field("http://127.0.0.1:8401", description="Where that bank is reached.")
-    bank_api_key: SecretStr = Field(SecretStr("sandbox"), description="Our key at the bank.")
+    bank: Literal["sandbox", "http", "stripe"] = Field("sandbox", description="Which bank debits: docs/banks.md.")
+    bank_url: str = Field("http://127.0.0.1:8401", description="Where the sandbox or the http bank is reached.")
+    bank_api_key: SecretStr = Field(SecretStr("sandbox"), description="Our key at the sandbox or the http bank.")
+    bank_test_only: bool = Field(False, description="Whether the http bank's money is play money, as the sandbox's is.")
+    stripe_api_key: SecretStr = Field(SecretStr(""), description="sk_live_... or rk_live_...; play money: sk_test_...")
+    stripe_webhook_secret: SecretStr = Field(SecretStr(""), description="whsec_...: Stripe signs its events with it.")
+    stripe_url: str | None = Field(None, description="Where Stripe is reached, if not at Stripe: for tests.")
+
+    bank_notice_secret: SecretStr | None = Field(
+        None, description="Shared with a bank that confirms debits: signs its notices and our answers (whsec_...)."
+    )
 
     webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
+
+    @field_validator("bank_notice_secret")
+    @classmethod
+    def _usable(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and not is_secret(given.get_secret_value()):
+            raise ValueError("whsec_ and base64 of 24 to 64 random bytes")
+        return given
 
     def sqlalchemy_url(self) -> str:
         """The database URL in force."""

@@ -71,7 +71,9 @@ def add_payer(
     return Payer(customer.id, card.id, bill.id)
 
 
-def confirm(session: Session, payer: Payer, key: str = "key", limit_minor: int | None = None) -> Payment:
+def confirm(
+    session: Session, payer: Payer, key: str = "key", limit_minor: int | None = None, bank: str = "sandbox"
+) -> Payment:
     """What a call does when the caller has confirmed."""
     return start_payment(
         session,
@@ -83,6 +85,7 @@ def confirm(session: Session, payer: Payer, key: str = "key", limit_minor: int |
         evidence={"card": "spoken", "voice": "match"},
         now=datetime.now(UTC),
         limit_minor=limit_minor,
+        bank=bank,
     )
 
 

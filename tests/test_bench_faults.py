@@ -27,7 +27,12 @@ def run(server: Any, tmp_path: Path, name: str) -> faults.Result:
 
 
 @pytest.mark.parametrize(
-    "name", ["worker killed after the capture, before its record", "every request sent twice, the bank answers twice"]
+    "name",
+    [
+        "worker killed after the capture, before its record",
+        "every request sent twice, the bank answers twice",
+        "debits confirmed: Redis restarted",
+    ],
 )
 def test_under_a_fault_nothing_is_lost_and_nothing_debited_twice(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -55,19 +60,27 @@ def test_a_worker_that_makes_up_an_answer_is_noticed(
 ) -> None:
     from ivr.payments.bank import Captured
 
-    monkeypatch.setattr(SandboxBank, "capture", lambda self, reference, *, key: Captured())
+    monkeypatch.setattr(SandboxBank, "capture", lambda self, reference, amount_minor, *, key: Captured())
     assert run(server, tmp_path, "none").lost == 18
 
 
 def test_a_second_debit_is_noticed(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authorise, capture = SandboxBank.authorise, SandboxBank.capture
 
-    def eager(self: SandboxBank, token: str, *arguments: Any, key: str, **named: Any) -> Any:
-        found = authorise(self, token, *arguments, key=key, **named)
-        again = authorise(self, token, *arguments, key=new_id(), **named)
+    def eager(self: SandboxBank, token: str, amount_minor: int, *arguments: Any, key: str, **named: Any) -> Any:
+        found = authorise(self, token, amount_minor, *arguments, key=key, **named)
+        again = authorise(self, token, amount_minor, *arguments, key=new_id(), **named)
         if hasattr(again, "reference"):
-            capture(self, again.reference, key=new_id())
+            capture(self, again.reference, amount_minor, key=new_id())
         return found
 
     monkeypatch.setattr(SandboxBank, "authorise", eager)
     assert run(server, tmp_path, "none").twice == 18
+
+
+def test_a_debit_that_was_not_confirmed_is_noticed(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = faults.start_bank
+    monkeypatch.setattr(faults, "start_bank", lambda folder, port, endpoint_port: start(folder, port))
+    assert run(server, tmp_path, "debits confirmed: none").unproven == 18

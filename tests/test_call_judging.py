@@ -20,11 +20,11 @@ from ivr.call.judging.judge import FLOOR_S
 from ivr.call.models import Turn
 from ivr.call.session import Answer, CallStore
 from ivr.carrier.twiml import twiml
-from ivr.customers import budget
+from ivr.customers import budget, watchlist
 from ivr.customers.bills import create_bill
 from ivr.customers.cards import add_card
 from ivr.customers.enrolment import issue_code
-from ivr.customers.models import Consent, Customer, Notice, VoiceprintRow
+from ivr.customers.models import Audit, Consent, Customer, Notice, VoiceprintRow
 from ivr.customers.pins import check_pin, set_pin
 from ivr.customers.register import add_customer
 from ivr.customers.voiceprints import load_voiceprint, record_consent, store_voiceprint
@@ -36,7 +36,7 @@ from ivr.speech.audio import read_audio
 from ivr.speech.expect import EndReason, Heard
 from ivr.speech.numbers import Hypothesis
 from ivr.store.db import Database
-from voiceprint import Encoder, Scorer, enrol
+from voiceprint import Encoder, Scorer, Voiceprint, enrol
 
 ALICE, UNKNOWN = "+14155550101", "+14155550199"
 CARD, OTHER_CARD = "4539148803436467", "4539147269105384"
@@ -64,9 +64,10 @@ class Telephone:
     sid: str
     answer: Answer
 
-    def says(self, digits: str, voice: str, recording: str = "card") -> Answer:
+    def says(self, digits: str, voice: str, recording: str = "card", confidence: float | None = None) -> Answer:
         pcm = read_audio(shipped(f"fixtures/audio/{voice}/{recording}.wav"))
-        return self._over(Heard(EndReason.COMPLETE, (Hypothesis(digits, 0.0),), pcm=pcm, speech_ms=6000))
+        hypotheses = (Hypothesis(digits, 0.0, confidence),)
+        return self._over(Heard(EndReason.COMPLETE, hypotheses, pcm=pcm, speech_ms=6000))
 
     def answers_challenge(self, voice: str, digits: str | None = None) -> Answer:
         call = self.engine.store.load(self.sid)
@@ -120,10 +121,16 @@ class House:
     calls: int = 0
 
     def customer(
-        self, phone: str = ALICE, *, voice: str | None = "alice", pin: str | None = PIN, bills: Sequence[int] = (4210,)
+        self,
+        phone: str = ALICE,
+        *,
+        voice: str | None = "alice",
+        pin: str | None = PIN,
+        bills: Sequence[int] = (4210,),
+        test: bool = True,
     ) -> str:
         with self.database.transaction() as session:
-            customer = add_customer(session, phones=[phone], test=True, sms=[phone], now=NOW)
+            customer = add_customer(session, phones=[phone], test=test, sms=[phone], now=NOW)
             add_card(
                 session, customer.id, CARD, exp_year=NOW.year + 2, exp_month=12, token="tok_1",
                 authorised_by="test", keyring=self.keyring, now=NOW,
@@ -151,6 +158,14 @@ class House:
             session, customer_id, blob, self.encoder.model_id, 8000, "telephone", consent.id, self.keyring, NOW
         )
         session.execute(update(VoiceprintRow).values(provisional_until=NOW - timedelta(hours=1)))
+
+    def watch(self, voice: str, recordings: Sequence[str] = ("enrol_1", "enrol_2", "enrol_3")) -> str:
+        heard = [self.encoder.embed(read_audio(shipped(f"fixtures/audio/{voice}/{name}.wav"))) for name in recordings]
+        with self.database.transaction() as session:
+            return watchlist.add_entry(
+                session, enrol(heard, self.scorer.enrolment_limits), label=f"case {voice}",
+                legal_basis="court order 7 of 2026", keyring=self.keyring, now=NOW,
+            ).id  # fmt: skip
 
     def call(self, phone: str = ALICE) -> Telephone:
         self.calls += 1
@@ -249,6 +264,20 @@ def _locked(house: House) -> list[str]:
     return _three_times(call, lambda: call.says(CARD, "alice"))
 
 
+def _replayed(house: House) -> list[str]:
+    house.customer(test=False)
+    house.call().says(CARD, "alice")
+    call = house.call()
+    return _three_times(call, lambda: call.says(CARD, "alice"))
+
+
+def _watched(house: House) -> list[str]:
+    house.customer()
+    house.watch("alice", ("card", "card_2", "second_card"))
+    call = house.call()
+    return _three_times(call, lambda: call.says(CARD, "alice"))
+
+
 def _silence(house: House) -> list[str]:
     house.customer()
     call = house.call()
@@ -269,7 +298,18 @@ def _three_times(call: Telephone, attempt: Callable[[], Answer]) -> list[str]:
     return seen
 
 
-WRONGS = [_wrong_voice, _wrong_card, _wrong_voice_and_card, _unknown_caller, _no_voiceprint, _locked, _silence]
+WRONGS = [
+    _wrong_voice,
+    _wrong_card,
+    _wrong_voice_and_card,
+    _unknown_caller,
+    _no_voiceprint,
+    _locked,
+    _replayed,
+    _watched,
+    _silence,
+]
+COUNTED = [_wrong_voice, _wrong_card, _wrong_voice_and_card, _watched]
 
 
 @pytest.mark.parametrize("wrong", WRONGS[1:], ids=lambda f: f.__name__)
@@ -286,7 +326,7 @@ def test_whatever_is_wrong_the_carrier_sees_the_same(
     assert seen == _wrong_voice(house)
 
 
-@pytest.mark.parametrize("wrong", [_wrong_voice, _wrong_card, _wrong_voice_and_card], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("wrong", COUNTED, ids=lambda f: f.__name__)
 def test_every_wrong_factor_draws_on_one_budget(house: House, wrong: Callable[[House], list[str]]) -> None:
     wrong(house)  # three spoken, and a wrong PIN
     with house.database.transaction() as session:
@@ -299,11 +339,85 @@ def test_every_wrong_factor_draws_on_one_budget(house: House, wrong: Callable[[H
     assert call.says(CARD, "alice").lines[0].prompt == "card.retry"  # right now, and no use
 
 
+def test_a_watched_voice_is_recorded_and_another_entry_stops_nobody(house: House) -> None:
+    house.customer()
+    bob = house.watch("bob")
+    call = house.call()
+    assert call.says(CARD, "alice").lines[0].prompt == "challenge.ask"
+    alice = house.watch("alice", ("card", "card_2", "second_card"))
+    again = house.call()
+    assert again.says(CARD, "alice").lines[0].prompt == "card.retry"
+    with house.database.transaction() as session:
+        noted = session.scalars(select(Audit).where(Audit.what == watchlist.MATCHED)).one()
+        assert (noted.subject, noted.who) == (alice, f"call {again.sid}")
+        assert {entry.id: heard for entry, heard in watchlist.entries(session)} == {bob: 0, alice: 1}
+        watchlist.remove_entry(session, alice)
+    assert house.call().says(CARD, "alice").lines[0].prompt == "challenge.ask"
+
+
+def test_a_watched_voice_fails_the_challenge_too(house: House) -> None:
+    house.customer()
+    call = house.call()
+    call.says(CARD, "alice")
+    house.watch("alice", ("card", "card_2", "second_card"))
+    assert call.answers_challenge("alice").lines[0].prompt == "challenge.retry"
+    assert house.payments() == []
+
+
+def test_a_voiceprint_of_another_model_is_not_compared_and_the_keypad_still_pays(house: House) -> None:
+    customer_id = house.customer()
+    with house.database.transaction() as session:
+        session.execute(update(VoiceprintRow).values(model_id="another-model"))
+    call = house.call()
+    assert call.says(CARD, "alice").lines[0].prompt == "card.retry"
+    by_keys = house.call()
+    by_keys.keys(CARD)
+    by_keys.keys(PIN)
+    assert by_keys.heard == "keypad.confirm"
+    _enrol_again(house, customer_id, "alice")
+    assert house.call().says(CARD, "alice").lines[0].prompt == "challenge.ask"
+
+
+@pytest.mark.parametrize(("voice", "vectors"), [("alice", 6), ("gus", 3)])
+def test_a_second_enrolment_joins_the_first_if_it_is_the_same_voice(house: House, voice: str, vectors: int) -> None:
+    customer_id = house.customer()
+    _enrol_again(house, customer_id, voice)
+    with house.database.transaction() as session:
+        blob = load_voiceprint(session, customer_id, house.encoder.model_id, house.keyring)
+        assert blob
+        assert Voiceprint.from_bytes(blob).utterances == vectors
+
+
+def _enrol_again(house: House, customer_id: str, voice: str) -> None:
+    call = house.call()
+    call.keys(_code(house, customer_id))
+    call.keys(CARD)
+    call.answers("yes")
+    for _ in range(3):
+        call.answers_challenge(voice)
+    call.keys("593826")
+    assert call.keys("593826").lines[0].prompt == "enrol.done"
+
+
 def test_silence_and_noise_are_nobodys_failure(house: House) -> None:
     _silence(house)
     with house.database.transaction() as session:
         turns = session.scalars(select(Turn).order_by(Turn.step)).all()
         assert [turn.decisions.get("card") for turn in turns[:3]] == [None] * 3
+
+
+def test_a_number_hardly_heard_gives_no_guess_away_and_the_caller_is_not_told(house: House) -> None:
+    house.customer()
+    wrong, unsure = house.call(), house.call()
+    wrong.says(OTHER_CARD, "alice")
+    assert unsure.says(CARD, "alice", confidence=0.3).then == "listen"
+    assert unsure.carrier_sees == wrong.carrier_sees
+    with house.database.transaction() as session:
+        (turn,) = session.scalars(select(Turn).where(Turn.call_sid == unsure.sid))
+        assert (turn.decisions["candidates"], turn.decisions["confidence"]) == (0, 0.3)
+        assert "card" not in turn.decisions
+    assert unsure.says(CARD, "alice", confidence=0.9).then == "listen"
+    assert unsure.heard == "challenge.ask"
 
 
 def test_card_and_pin_pay_without_a_voice(house: House) -> None:

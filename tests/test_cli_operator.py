@@ -62,6 +62,14 @@ def customer(desk: Desk) -> str:
     return desk.customer("--test")
 
 
+@pytest.fixture
+def token(desk: Desk, bank: SandboxBank, bank_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The bank's token for the card; the desk reaches the bank."""
+    monkeypatch.setenv("IVR_BANK_URL", bank_url)
+    process_settings.cache_clear()
+    return bank.open_account(PAN).token
+
+
 def test_help_names_the_commands_without_loading_them() -> None:
     code = (
         "import sys; from ivr.ops.cli import main; main(['-h'], standalone_mode=False); print(*sys.modules)"
@@ -92,10 +100,12 @@ def test_a_locked_customer_is_shown_so_until_the_operator_resets_the_budget(
     assert "locked" not in desk.ok("customer", "show", customer)
 
 
-def test_a_card_number_from_standard_input_is_stored_as_last_four_and_hash(desk: Desk, customer: str) -> None:
+def test_a_card_number_from_standard_input_is_stored_as_last_four_and_hash(
+    desk: Desk, customer: str, token: str
+) -> None:
     typed = "4242 4242-4242 4242\n"
     added = desk.ok(
-        "card", "add", customer, *CARD, "--token", "tok_1", "--limit", "500", "--stdin", stdin=typed
+        "card", "add", customer, *CARD, "--token", token, "--limit", "500", "--stdin", stdin=typed
     )
     listed = desk.ok("card", "list", customer)
     for shown in (added, listed):
@@ -106,20 +116,20 @@ def test_a_card_number_from_standard_input_is_stored_as_last_four_and_hash(desk:
     assert "42424242" not in desk.everything()
 
 
-def test_a_revoked_card_is_listed_as_revoked(desk: Desk, customer: str) -> None:
-    added = desk.ok("card", "add", customer, *CARD, "--token", "tok_1", "--stdin", stdin=PAN)
+def test_a_revoked_card_is_listed_as_revoked(desk: Desk, customer: str, token: str) -> None:
+    added = desk.ok("card", "add", customer, *CARD, "--token", token, "--stdin", stdin=PAN)
     card_id = added.split()[1].rstrip(":")
     desk.ok("card", "revoke", card_id)
     assert "revoked" in desk.ok("card", "list", customer)
     assert "card.revoked" in desk.everything()
 
 
-def test_the_prompt_for_a_card_number_does_not_echo(desk: Desk, customer: str) -> None:
+def test_the_prompt_for_a_card_number_does_not_echo(desk: Desk, customer: str, token: str) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(
             sys.executable,
-            [sys.executable, "-m", "ivr.ops.cli", "card", "add", customer, *CARD, "--token", "t"],
+            [sys.executable, "-m", "ivr.ops.cli", "card", "add", customer, *CARD, "--token", token],
         )
     shown = b""
     while b"Card number" not in shown:
@@ -230,14 +240,40 @@ def test_a_card_number_where_another_thing_belongs_is_not_repeated(desk: Desk) -
         assert PAN not in result.output
 
 
-def test_the_banks_tokenise_call_gives_the_token(
-    desk: Desk, customer: str, bank: SandboxBank, bank_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IVR_BANK_URL", bank_url)
-    process_settings.cache_clear()
-    account = bank.open_account(PAN)
+def test_the_banks_tokenise_call_gives_the_token(desk: Desk, customer: str, token: str) -> None:
     desk.ok("card", "add", customer, *CARD, "--stdin", stdin=PAN)
     with sqlite3.connect(desk.folder / "ivr.sqlite3") as db:
-        assert db.execute("SELECT bank_token, brand, last4 FROM cards").fetchall() == [
-            (account.token, account.brand, "4242")
-        ]
+        assert db.execute("SELECT bank_token, brand, last4 FROM cards").fetchall() == [(token, "visa", "4242")]
+
+
+def test_a_token_that_the_bank_does_not_know_or_that_is_another_cards_is_refused(
+    desk: Desk, customer: str, token: str, bank: SandboxBank
+) -> None:
+    other = bank.open_account("4539148803436467").token
+    before = desk.everything()
+    for wrong, reason in (("tok_unknown", "knows no such token"), (other, "another card")):
+        result = desk.run("card", "add", customer, *CARD, "--token", wrong, "--stdin", stdin=PAN)
+        assert (result.exit_code, reason in result.output) == (2, True), result.output
+    assert desk.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"BANK": "stripe"}, "IVR_STRIPE_API_KEY"),
+        ({"BANK": "stripe", "STRIPE_API_KEY": "pk_live_public"}, "IVR_STRIPE_API_KEY"),
+        ({"BANK": "stripe", "STRIPE_API_KEY": "sk_test_1", "STRIPE_WEBHOOK_SECRET": "x"}, "whsec_"),
+        ({"BANK": "http", "BANK_API_KEY": ""}, "IVR_BANK_API_KEY"),
+        ({"BANK": "http", "BANK_URL": "http://bank.example.com", "BANK_API_KEY": "k"}, "https://"),
+    ],
+)
+def test_settings_that_name_no_bank_are_said_when_the_service_starts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str
+) -> None:
+    for name, value in {"AUTH_TOKEN": "t", **environment}.items():
+        monkeypatch.setenv(f"IVR_{name}", value)
+    process_settings.cache_clear()
+    for command in ("serve", "worker"):
+        result = desk.run(command)
+        assert (result.exit_code, said in result.output) == (2, True), result.output
+        assert "pk_live_public" not in result.output

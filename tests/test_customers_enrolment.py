@@ -14,9 +14,9 @@ from ivr.customers.voiceprints import (
     PROVISIONAL_FOR,
     count_authenticated_call,
     delete_voiceprint,
-    has_voiceprint,
     is_provisional,
     load_voiceprint,
+    model_of_voiceprint,
     provisional_until,
     record_consent,
     store_voiceprint,
@@ -194,9 +194,9 @@ def test_a_voiceprint_is_provisional_for_three_days_or_until_a_second_authentica
     with database.transaction() as session:
         assert is_provisional(session, customer.id, now)
         assert not is_provisional(session, customer.id, now + PROVISIONAL_FOR)
-        count_authenticated_call(session, customer.id, "CA1")  # the enrolling call
+        count_authenticated_call(session, customer.id, "CA1", now)  # the enrolling call
         assert is_provisional(session, customer.id, now)
-        count_authenticated_call(session, customer.id, "CA2")
+        count_authenticated_call(session, customer.id, "CA2", now)
         assert not is_provisional(session, customer.id, now)
 
 
@@ -210,9 +210,9 @@ def test_a_pin_that_a_call_set_is_provisional_as_a_voiceprint_is(
         set_pin(session, customer.id, pin, keyring, now, provisional_until=until, call_sid="CA1")
         assert is_provisional(session, customer.id, now)
         assert not is_provisional(session, customer.id, until)
-        count_authenticated_call(session, customer.id, "CA1")  # the enrolling call
+        count_authenticated_call(session, customer.id, "CA1", now)  # the enrolling call
         assert is_provisional(session, customer.id, now)
-        count_authenticated_call(session, customer.id, "CA2")
+        count_authenticated_call(session, customer.id, "CA2", now)
         assert not is_provisional(session, customer.id, now)
 
 
@@ -220,7 +220,7 @@ def test_a_new_pin_limits_what_an_established_voiceprint_pays(
     database: Database, customer: Customer, voiceprint: VoiceprintRow, keyring: Keyring, now: datetime
 ) -> None:
     with database.transaction() as session:
-        count_authenticated_call(session, customer.id, "CA2")
+        count_authenticated_call(session, customer.id, "CA2", now)
         assert not is_provisional(session, customer.id, now)
         set_pin(
             session,
@@ -241,5 +241,5 @@ def test_deleting_a_voiceprint_keeps_the_consent_and_notes_that_it_was_withdrawn
         assert delete_voiceprint(session, customer.id, now)
         assert not delete_voiceprint(session, customer.id, now)
     with database.transaction() as session:
-        assert not has_voiceprint(session, customer.id)
+        assert model_of_voiceprint(session, customer.id) is None
         assert session.query(Consent).one().withdrawn_at == now

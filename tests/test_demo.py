@@ -30,6 +30,7 @@ def test_every_scene_of_the_demo_is_right() -> None:
     [
         ("voice", "02", "heard challenge.ask"),
         ("digits", "03", "heard challenge.ask"),
+        ("replay", "15", "heard challenge.ask"),
         ("token", "10", "card.ask was heard"),
         ("idempotency", "01", "payments of the call: paid, "),  # more than the one
     ],

@@ -488,7 +488,7 @@ def test_every_template_that_the_code_names_exists_in_every_language() -> None:
         assert set(templates(locale)) == named
         for template in named:
             assert places(templates(locale)[template]) == places(templates("en")[template])
-            subject, text = compose(template, PAID, locale)
+            subject, text = compose(template, {**PAID, "link": "https://bank.example.com/1"}, locale)
             assert subject
             assert "{" not in text
 

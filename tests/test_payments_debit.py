@@ -224,7 +224,9 @@ def test_a_request_that_never_came_is_void_even_if_it_comes_late(
     assert history(database, payment.id) == ["created", "debiting", "unknown", "voided"]
     with database.transaction() as session:
         token = session.get_one(Card, payment.card_id).bank_token
-    bank.authorise(token, 4210, "USD", key=payment.bank_idempotency_key, reference=payment.id)
+    bank.authorise(
+        token, 4210, "USD", key=payment.bank_idempotency_key, reference=payment.id, merchant="City Water"
+    )
     assert [row["status"] for row in bank.books()["authorisations"] if row["reference"] == payment.id] == [
         "voided"
     ]
@@ -246,21 +248,50 @@ def test_a_capture_whose_answers_were_all_lost_is_found_to_be_paid(
     assert status(database, payment.id) == ("paid", "paid")
 
 
-def test_a_payment_older_than_its_keys_is_not_sent_again(
+def _grow_old(database: Database, payment: Payment) -> None:
+    with database.transaction() as session:
+        session.get_one(Payment, payment.id).created_at -= KEY_LIFE
+    make_due(database)
+
+
+def test_a_payment_older_than_its_keys_is_looked_up_and_undone(
+    database: Database, bank: SandboxBank, bank_settings: Settings, payment: Payment
+) -> None:
+    bank.control(lose={"authorise": 1})
+    work(bank_settings)
+    _grow_old(database, payment)
+    work(bank_settings)
+    assert history(database, payment.id) == ["created", "debiting", "unknown", "voided"]
+    assert captures(bank, payment.id) == []
+
+
+def test_a_payment_older_than_its_keys_that_the_bank_does_not_know_is_not_sent_again(
+    database: Database, bank: SandboxBank, bank_settings: Settings, payment: Payment
+) -> None:
+    bank.control(fail={"authorise": 1})
+    work(bank_settings)
+    _grow_old(database, payment)
+    work(bank_settings)
+    assert status(database, payment.id) == ("unknown", "open")
+    assert [row for row in bank.books()["authorisations"] if row["reference"] == payment.id] == []
+    with database.transaction() as session:
+        job = session.scalars(select(Job)).one()
+        assert job.done_at is not None
+        assert job.last_error_type == "KeyLifeOver"
+
+
+def test_a_payment_begun_at_another_bank_is_left_alone(
     database: Database, bank: SandboxBank, bank_settings: Settings, payment: Payment
 ) -> None:
     bank.control(lose={"authorise": 1})
     work(bank_settings)
     with database.transaction() as session:
-        session.get_one(Payment, payment.id).created_at -= KEY_LIFE
+        session.get_one(Payment, payment.id).bank = "another"
     make_due(database)
     work(bank_settings)
     assert status(database, payment.id) == ("debiting", "open")
-    assert captures(bank, payment.id) == []
     with database.transaction() as session:
-        job = session.scalars(select(Job)).one()
-        assert job.done_at is not None
-        assert job.last_error_type == "KeyLifeOver"
+        assert session.scalars(select(Job)).one().last_error_type == "WrongBank"
 
 
 @pytest.mark.parametrize(

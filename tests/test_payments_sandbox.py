@@ -14,12 +14,12 @@ from payments_support import new_pan
 from ivr.customers.models import new_id
 from ivr.payments.bank import (
     Authorised,
-    BankRejected,
     BankUnavailable,
     Captured,
     Declined,
     DeclineReason,
     InvalidCard,
+    KeyReused,
     Voided,
 )
 from ivr.payments.sandbox_client import SandboxBank
@@ -90,10 +90,10 @@ def test_an_authorisation_is_resolved_once(bank: SandboxBank) -> None:
     captured, voided = authorise(bank, token), authorise(bank, token)
     assert isinstance(captured, Authorised)
     assert isinstance(voided, Authorised)
-    assert bank.capture(captured.reference, key=new_id()) == Captured()
+    assert bank.capture(captured.reference, 100, key=new_id()) == Captured()
     assert bank.void(captured.reference, key=new_id()) == Captured()
     assert bank.void(voided.reference, key=new_id()) == Voided()
-    assert bank.capture(voided.reference, key=new_id()) == Voided()
+    assert bank.capture(voided.reference, 100, key=new_id()) == Voided()
     assert [row["authorisation"] for row in bank.books()["captures"]].count(captured.reference) == 1
 
 
@@ -101,7 +101,7 @@ def test_the_same_key_gives_the_first_answer_and_another_request_under_it_an_err
     token = bank.tokenise(new_pan(), 2099, 1).token
     first = authorise(bank, token, key="same-key")
     assert authorise(bank, token, key="same-key") == first
-    with pytest.raises(BankRejected, match="422"):
+    with pytest.raises(KeyReused):
         authorise(bank, token, 101, key="same-key")
 
 
@@ -129,7 +129,7 @@ def test_look_up_tells_what_became_of_a_key(bank: SandboxBank) -> None:
     held = authorise(bank, token, key=key)
     assert bank.look_up(key) == held
     assert isinstance(held, Authorised)
-    bank.capture(held.reference, key=new_id())
+    bank.capture(held.reference, 100, key=new_id())
     assert bank.look_up(key) == Captured()
 
 
@@ -149,7 +149,7 @@ def test_a_capture_is_taken_from_the_balance(bank: SandboxBank) -> None:
     account = bank.open_account(new_pan(), "Ada", 5000)
     held = authorise(bank, account.token, 1200)
     assert isinstance(held, Authorised)
-    bank.capture(held.reference, key=new_id())
+    bank.capture(held.reference, 1200, key=new_id())
     [found] = [row for row in bank.books()["accounts"] if row["token"] == account.token]
     assert (found["name"], found["balance_minor"]) == ("Ada", {"USD": 3800})
 

@@ -30,7 +30,9 @@ def test_only_what_was_not_sent_to_the_bank_is_cancelled_or_expires() -> None:
 
 def test_money_moves_only_after_an_authorisation_may_have_been_given() -> None:
     assert {state for (state, _), after in MOVES.items() if after is State.PAID} == {
+        State.LINKED,
         State.AUTHORISED,
+        State.VOIDING,
         State.UNKNOWN,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,6 +87,14 @@ def test_vosk_finds_the_best_path_of_the_training_loop(
     assert result["confidence"] == pytest.approx(acoustic + 0.9 * (best - acoustic), abs=0.02)
 
 
+def test_a_new_network_does_not_keep_the_confidence_of_the_old_one(network: Network, tmp_path: Path) -> None:
+    (tmp_path / "confidence.json").write_text("{}")
+    kaldi.write_model(tmp_path, network.exported())
+    kaldi.write_manifest(tmp_path, "test", {})
+    assert not (tmp_path / "confidence.json").exists()
+    assert "confidence.json" not in json.loads((tmp_path / "manifest.json").read_text())["sha256"]
+
+
 def test_a_runtime_grammar_allows_only_its_words(model_dir: Path, samples: np.ndarray) -> None:
     recognizer = vosk.KaldiRecognizer(vosk.Model(str(model_dir)), 8000, json.dumps(["yes", "no"]))
     recognizer.AcceptWaveform(samples.tobytes())
@@ -149,6 +158,15 @@ def test_the_shipped_files_are_those_of_the_manifest() -> None:
     assert "am/final.mdl" in digests
     for name, digest in digests.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_what_ships_of_a_warm_start_lies_between_it_and_the_shipped_model(network: Network, model_dir: Path) -> None:
+    layers = network.exported()
+    further = [replace(layer, weight=layer.weight + 2, bias=layer.bias - 4) for layer in layers]
+    mean = warm.averaged(further, model_dir, 0.25)
+    for found, began in zip(mean, layers, strict=True):
+        np.testing.assert_allclose(found.weight, began.weight + 1.5, rtol=1e-5)
+        np.testing.assert_allclose(found.bias, began.bias - 3, rtol=1e-5)
 
 
 def test_a_training_may_start_from_a_shipped_model(network: Network, model_dir: Path, samples: np.ndarray) -> None:

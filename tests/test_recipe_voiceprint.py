@@ -11,12 +11,16 @@ import soundfile
 import torch
 
 from recipes import heldout
-from recipes.voiceprint.calibrate import Trials, fit, halves, over_one_line, rates, string
+from recipes.voiceprint.backend import fit_backend
+from recipes.voiceprint.calibrate import halves
 from recipes.voiceprint.channel import NOISY_TELEPHONE, TELEPHONE, TRAINING, transmit
 from recipes.voiceprint.data import DIGITS, CropSampler, Speaker, load_speakers
 from recipes.voiceprint.export import averaged_weights, export, fold
+from recipes.voiceprint.strings import over_one_line, string
 from recipes.voiceprint.train import Architecture, Schedule, StandardisedEncoder, Trainer, train
 from voiceprint import Encoder
+from voiceprint.backend import Cosine, compare
+from voiceprint.calibration import Trials, fit, rates
 
 TINY = Architecture(channels=(16, 16, 16, 16, 32), attention_channels=8, se_channels=8, lin_neurons=12)
 
@@ -109,14 +113,34 @@ def test_strings_of_a_call_come_back_apart() -> None:
 def test_calibration_gives_likelihood_ratios_and_keeps_the_false_match_rate() -> None:
     rng = np.random.default_rng(0)
     same = np.arange(20000) < 4000
-    cosine = rng.normal(np.where(same, 0.6, 0.0), 0.12)
-    trials = Trials(cosine, rng.uniform(2, 10, 20000), same)
+    score = rng.normal(np.where(same, 0.6, 0.0), 0.12)
+    trials = Trials(score, rng.uniform(2, 10, 20000), same)
     calibration = fit(trials, 0.002)
     counts = rates(trials, calibration)
     assert counts["impostor_accepted"] / counts["impostor"] == pytest.approx(0.002, abs=0.0005)
     assert counts["genuine_rejected"] / counts["genuine"] < 0.05
-    assert calibration.llr(0.3, 5.0) == pytest.approx(0.0, abs=0.7)  # half-way between two equal normals
-    assert calibration.llr(0.7, 2.0) > calibration.llr(0.5, 2.0)
+    half_way, low, high = calibration.llr(np.array([0.3, 0.5, 0.7]), np.array([5.0, 2.0, 2.0]))
+    assert half_way == pytest.approx(0.0, abs=0.7)  # between two equal normals
+    assert high > low
+
+
+def test_the_back_end_finds_what_tells_speakers_apart_and_is_nameless() -> None:
+    rng = np.random.default_rng(0)
+    numbers = np.repeat(np.arange(300), 2)
+    voices = rng.normal(size=(300, 16)) * ([1.0] * 8 + [0.05] * 8)  # half of the numbers tell of the voice,
+    vectors = voices[numbers] + rng.normal(size=(600, 16)) * ([0.1] * 8 + [0.8] * 8)  # the rest of the line
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    fitted = fit_backend(numbers, vectors, top=50)
+    one, other = vectors[::2], vectors[1::2]
+    rows, columns = (i.ravel() for i in np.indices((300, 300)))
+
+    def confused(comparing: Cosine) -> float:
+        scores = compare(comparing.sides(one)[rows], comparing.sides(other)[columns]).reshape(300, 300)
+        return float((scores.argmax(axis=1) != np.arange(300)).mean())
+
+    assert confused(fitted) < 0.7 * confused(Cosine())
+    assert fitted.cohort.shape == (300, 16)
+    assert (np.diff(fitted.cohort[:, 0]) >= 0).all()  # the order says nothing of persons
 
 
 def test_folding_the_standardisation_into_the_network_keeps_its_embeddings() -> None:

@@ -39,8 +39,13 @@ def test_json_is_one_object_a_line(audio: Path, tmp_path: Path) -> None:
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert edit_distance(objects[0]["digits"], CARD) <= 1
     assert [o["digits"] for o in objects[1:]] == ["2", "3"]
+    for o in objects:
+        assert 0.5 < o["confidence"] <= 1
+        assert len(o["digit_confidence"]) == len(o["digits"])
+        assert all(0 < c <= 1 for c in o["digit_confidence"])
     assert [o["file"] for o in objects] == [str(audio / f"{n}.wav") for n in ("card", "two", "three")]
-    assert all(set(o) == {"file", "digits", "alternatives", "seconds"} for o in objects)
+    keys = {"file", "digits", "confidence", "digit_confidence", "alternatives", "seconds"}
+    assert all(set(o) == keys for o in objects)
     assert objects[0]["alternatives"][0]["digits"] == objects[0]["digits"]
     scores = [a["score"] for a in objects[0]["alternatives"]]
     assert scores == sorted(scores, reverse=True)

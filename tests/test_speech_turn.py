@@ -54,6 +54,8 @@ def test_a_card_number_ends_the_turn_half_a_second_after_its_last_digit(model: D
     heard, quiet_ms = listen(model, Expect.card(), said("alice/card.wav"))
     assert heard.end is EndReason.COMPLETE
     assert CARD in candidates(heard.hypotheses)
+    assert heard.confidence
+    assert 0.5 < heard.confidence <= 1
     assert 300 <= quiet_ms <= 750
 
 

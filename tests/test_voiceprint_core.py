@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from voiceprint import (
     Utterance,
     Voiceprint,
     enrol,
+    extend,
     open_sealed,
     seal,
 )
 from voiceprint.audio import activity, resample, to_float
-from voiceprint.metrics import TrialScores, all_pairs, error_rates
+from voiceprint.backend import Cosine, Normalised, compare
+from voiceprint.enrolment import MOST_UTTERANCES
+from voiceprint.metrics import TrialScores, all_pairs, figures
 from voiceprint.scoring import Calibration, QualityLimits
 from voiceprint.sealing import key_id_of
 from voiceprint.utterance import unit
@@ -149,6 +153,77 @@ def test_no_speech_at_all_is_inconclusive_and_does_not_divide_by_zero() -> None:
     assert lenient.objection([utterance([1, 0], seconds=0.0)]) is not None
 
 
+def test_later_recordings_of_the_same_voice_join_and_others_do_not() -> None:
+    person = enrol([utterance([1, 0.1]), utterance([1, 0]), utterance([1, -0.1])])
+    limits = EnrolmentLimits()
+    later = enrol([utterance([1, 0.5], seconds=1.0)], limits.of_an_addition())
+    joined = extend(person, later)
+    assert (joined.utterances, joined.net_speech_s) == (4, 10.0)
+    np.testing.assert_array_equal(joined.vectors[:3], person.vectors)
+    with pytest.raises(PoorQuality, match="one_person"):
+        extend(person, enrol([utterance([0, 1])], limits.of_an_addition()))
+    with pytest.raises(ModelError, match="enrol again"):
+        extend(person, enrol([utterance([1, 0], model_id="m-2")] * 3))
+    for _ in range(40):
+        joined = extend(joined, later)
+    assert joined.utterances == MOST_UTTERANCES
+    np.testing.assert_array_equal(joined.vectors[-1], later.vectors[0])
+    with pytest.raises(PoorQuality, match="speak_longer"):
+        enrol([utterance([1, 0], seconds=0.5)], limits.of_an_addition())
+
+
+def test_the_nearest_of_a_few_known_voices_is_found() -> None:
+    known = {"x": enrol([utterance([1, 0.3])] * 3), "y": enrol([utterance([1, 0])] * 3)}
+    found = SCORER.best_match(known, [utterance([1, 0])])
+    assert found is not None
+    assert (found[0], found[1].outcome) == ("y", Outcome.MATCH)
+    assert SCORER.best_match(known, [utterance([0, 1])]) is None
+    assert SCORER.best_match(known, [utterance([1, 0], seconds=0.5)]) is None  # cannot be told
+    assert SCORER.best_match({}, [utterance([1, 0])]) is None
+
+
+def cohort(dim: int = 2) -> Normalised:
+    """Twelve voices spread over a circle, nothing else done to the vectors."""
+    angles = np.arange(12) * np.pi / 6
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    return Normalised(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), around, 3)
+
+
+def test_a_normalised_score_is_the_cosine_in_deviations_of_the_nearest_cohort() -> None:
+    # Seen from a member of the cohort its nearest are itself and two neighbours 30 degrees away.
+    near = np.array([1.0, np.cos(np.pi / 6), np.cos(np.pi / 6)])
+    a, b = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
+    fitted = cohort()
+    for other, cosine in ((a, 1.0), (b, 0.0)):
+        expected = (cosine - near.mean()) / (near.std() + 1e-3)
+        assert compare(fitted.sides(a), fitted.sides(other)) == pytest.approx(expected, rel=1e-5)
+    assert compare(Cosine().sides(a), Cosine().sides(b * 7)) == pytest.approx(0.0)
+
+
+def test_many_pairs_score_as_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    people = [enrol([utterance([*rng.normal(size=2)])] * 3) for _ in range(4)]
+    tested = [utterance([*rng.normal(size=2)], seconds=s) for s in (1.0, 3.0, 20.0)]
+    for scorer in (SCORER, replace(SCORER, backend=cohort())):
+        test, person = (i.ravel() for i in np.indices((3, 4)))
+        together = scorer.pairs(people, tested).llr(person, test)
+        alone = [scorer.score(people[p], [tested[t]]).llr for t, p in zip(test, person, strict=True)]
+        np.testing.assert_allclose(together, alone, rtol=1e-4)
+        with pytest.raises(ModelError):
+            scorer.pairs(people, [utterance([1, 0], model_id="m-2")])
+
+
+def test_a_calibration_of_earlier_versions_still_loads() -> None:
+    earlier = {
+        "bias": -3.587, "cosine_weight": 14.5905, "by_log_s": -0.5643, "cosine_by_log_s": 2.0745, "threshold": 5.92,
+        "most_speech_s": 14.02,
+    }  # fmt: skip
+    read = Calibration.from_json(earlier)
+    assert read == Calibration(-3.587, 14.5905, -0.5643, 2.0745, 5.92, 14.02)
+    expected = -3.587 - 0.5643 * np.log(5) + (14.5905 + 2.0745 * np.log(5)) * 0.6
+    assert read.llr(np.array([0.6]), np.array([5.0])) == pytest.approx(expected)
+
+
 def test_turns_of_one_call_are_compared_with_each_other() -> None:
     card = utterance([1, 0], seconds=6.0)
     assert SCORER.same_speaker(card, utterance([1, 0.1], seconds=1.5)).outcome is Outcome.MATCH
@@ -192,13 +267,14 @@ def trials(genuine: list[float], impostor: list[float]) -> TrialScores:
 
 
 def test_error_rates_of_separable_scores_are_zero() -> None:
-    eer, fnmr = error_rates(trials([2.0, 3.0] * 10, [0.0, 1.0] * 50))
-    assert (eer.value, eer.high, fnmr.value) == (0.0, 0.0, 0.0)
+    found = figures(trials([2.0, 3.0] * 10, [0.0, 1.0] * 50))
+    assert (found.eer.value, found.eer.high, found.fnmr_at_fmr_1pct.value) == (0.0, 0.0, 0.0)
 
 
 def test_error_rates_count_what_lies_on_the_wrong_side() -> None:
-    eer, fnmr = error_rates(trials([0.5] + [2.0] * 9, [1.0] * 10 + [0.0] * 90))
-    assert eer.value == pytest.approx(0.1)  # at a threshold of 1
+    found = figures(trials([0.5] + [2.0] * 9, [1.0] * 10 + [0.0] * 90))
+    fnmr = found.fnmr_at_fmr_1pct
+    assert found.eer.value == pytest.approx(0.1)  # at a threshold of 1
     assert fnmr.value == pytest.approx(0.1)
     assert fnmr.low <= fnmr.value <= fnmr.high
 

@@ -7,14 +7,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from voiceprint import Encoder, ModelError, Scorer, manifest
+from voiceprint import Encoder, ModelError, Scorer, backend, manifest
+from voiceprint.errors import EncoderBusy
 from voiceprint.torchaudio_shim import import_speechbrain
 
 SHIPPED = Path(__file__).parents[1] / "models" / "voice"
@@ -124,6 +128,39 @@ def test_embedding_is_deterministic_across_threads_and_loads(shipped: Encoder) -
     np.testing.assert_array_equal(Encoder.load(SHIPPED).embed(voices[0]).vector, alone[0])
 
 
+def test_embedding_leaves_the_threads_of_its_caller_alone(shipped: Encoder) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    shipped.embed(hum(120))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_more_recordings_than_can_wait_are_refused_and_the_rest_served(
+    shipped: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "_room", threading.BoundedSemaphore(2))
+    going, go_on = threading.Event(), threading.Event()
+    encode = shipped._encode
+
+    def slow(speech: np.ndarray) -> np.ndarray:
+        going.set()
+        assert go_on.wait(30)
+        return encode(speech)
+
+    monkeypatch.setattr(shipped, "_encode", slow)
+    with ThreadPoolExecutor(2) as callers:
+        served = [callers.submit(shipped.embed, hum(hz)) for hz in (100, 130)]
+        assert going.wait(30)
+        while shipped._room._value:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        with pytest.raises(EncoderBusy, match="run more processes"):
+            shipped.embed(hum(170))
+        go_on.set()
+        assert [s.result().vector.shape for s in served] == [(shipped.dim,)] * 2
+    assert shipped.embed(hum(170)).net_speech_s > 1  # there is room again
+
+
 def test_level_and_sample_format_do_not_change_the_embedding(shipped: Encoder) -> None:
     pcm = hum(140)
     quieter = (pcm.astype(np.float32) / 32768) * 0.3
@@ -198,6 +235,31 @@ def test_scorer_is_refused_without_a_calibration_of_its_model(official: Path, tm
     manifest.write(official, "official", 16000)
     with pytest.raises(ModelError, match="is of model"):
         Scorer.load(official)
+
+
+def test_a_back_end_belongs_to_the_calibration_made_with_it(tmp_path: Path) -> None:
+    folder = shutil.copytree(SHIPPED, tmp_path / "model")
+    fitted = backend.load(folder, manifest.verify(folder))
+    assert isinstance(fitted, backend.Normalised)
+    backend.save(folder, replace(fitted, top=50))
+    with pytest.raises(ModelError, match="calibrate again"):
+        Scorer.load(folder)
+    (folder / "backend.npz").write_bytes(b"not one")
+    with pytest.raises(ModelError, match="was altered"):
+        Scorer.load(folder)
+    manifest.add(folder, json_manifest(folder), "backend.npz", b"not one")
+    with pytest.raises(ModelError, match="no back end"):
+        Scorer.load(folder)
+
+
+def json_manifest(folder: Path) -> manifest.Manifest:
+    return manifest.Manifest(**json.loads((folder / "manifest.json").read_text()))
+
+
+def test_a_back_end_that_is_not_pinned_is_not_read(official: Path, tmp_path: Path) -> None:
+    pinned = manifest.write(official, "official", 16000)
+    (official / "backend.npz").write_bytes(b"planted")
+    assert type(backend.load(official, pinned)) is backend.Cosine
 
 
 def test_shipped_folder_states_where_its_threshold_comes_from(shipped: Encoder) -> None:

@@ -10,8 +10,8 @@ Neither shows its vector in a repr. A model is a folder in SpeechBrain's layout;
 """
 
 from voiceprint.encoder import Encoder
-from voiceprint.enrolment import EnrolmentLimits, enrol
-from voiceprint.errors import ModelError, PoorQuality, SealError, VoiceprintError
+from voiceprint.enrolment import EnrolmentLimits, enrol, extend
+from voiceprint.errors import ListError, ModelError, PoorQuality, RecordingError, SealError, VoiceprintError
 from voiceprint.scoring import Decision, Outcome, Scorer
 from voiceprint.sealing import open_sealed, seal
 from voiceprint.utterance import Utterance, Voiceprint
@@ -20,15 +20,18 @@ __all__ = [
     "Decision",
     "Encoder",
     "EnrolmentLimits",
+    "ListError",
     "ModelError",
     "Outcome",
     "PoorQuality",
+    "RecordingError",
     "Scorer",
     "SealError",
     "Utterance",
     "Voiceprint",
     "VoiceprintError",
     "enrol",
+    "extend",
     "open_sealed",
     "seal",
 ]

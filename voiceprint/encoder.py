@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from voiceprint.audio import Pcm, activity, resample, to_float
-from voiceprint.errors import ModelError
+from voiceprint.errors import EncoderBusy, ModelError
 from voiceprint.manifest import Manifest, verify
 from voiceprint.torchaudio_shim import import_speechbrain
 from voiceprint.utterance import Utterance, unit
@@ -21,16 +22,25 @@ if TYPE_CHECKING:
 
 #: What is embedded at most: enough for any voice, and a bound on the time that one call can take.
 MOST_SPEECH_S = 40.0
+#: Recordings that may wait for the worker; at the longest, each takes it a tenth of a second.
+MOST_WAITING = 100
 #: Shorter audio is padded to this, because the network needs some frames.
 LEAST_AUDIO_S = 0.3
 
 
 class Encoder:
-    """A speaker encoder. Safe to share between threads: one embedding is computed at a time, on one core."""
+    """A speaker encoder. Safe to share between threads: it has one worker, which computes on one core.
+
+    Recordings are taken in the order in which they came; beyond ``MOST_WAITING`` they are refused. One encoder a
+    process is enough: more workers would only take cores from each other, and from the recogniser. Load it in the
+    process that uses it: the worker does not survive a fork.
+    """
 
     def __init__(self, model: SpeakerRecognition, manifest: Manifest) -> None:
         self._model = model
-        self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(MOST_WAITING)
+        # The number of threads is a setting of the calling thread; more than one only wait for each other.
+        self._worker = ThreadPoolExecutor(1, "voiceprint", initializer=torch.set_num_threads, initargs=(1,))
         self.model_id = manifest.model_id
         self.sample_rate = manifest.sample_rate
         self.dim = len(self._vector(np.zeros(self.sample_rate, np.float32)))
@@ -49,7 +59,7 @@ class Encoder:
         """Embeds mono audio of shape (n,), int16 or float in -1..1, of any length and content.
 
         Silence and snippets give an utterance too, whose ``net_speech_s`` tells that it says nothing.
-        Deterministic: the same samples give the same bytes.
+        Deterministic: the same samples give the same bytes. Raises EncoderBusy if too many recordings wait.
         """
         speech = to_float(pcm)
         active = activity(speech, sample_rate)
@@ -65,8 +75,15 @@ class Encoder:
         short = int(LEAST_AUDIO_S * self.sample_rate) - len(speech)
         if short > 0:
             speech = np.pad(speech, (0, short))
-        with self._lock, torch.inference_mode():
-            torch.set_num_threads(1)  # a setting of the calling thread; more threads only wait for each other
+        if not self._room.acquire(blocking=False):
+            raise EncoderBusy("too many recordings wait to be embedded: run more processes")
+        try:
+            return self._worker.submit(self._encode, speech).result()
+        finally:
+            self._room.release()
+
+    def _encode(self, speech: Pcm) -> NDArray[np.float32]:
+        with torch.inference_mode():
             embedding = self._model.encode_batch(torch.from_numpy(speech)[None])
         return unit(embedding.reshape(-1).numpy())
 

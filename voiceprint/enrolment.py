@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voiceprint.errors import ModelError, PoorQuality
 from voiceprint.utterance import Utterance, Voiceprint, pooled, unit
@@ -23,8 +24,14 @@ class EnrolmentLimits:
     #: Each recording against the others together. Below it, somebody else spoke.
     least_agreement: float = 0.3
 
+    def of_an_addition(self) -> EnrolmentLimits:
+        """For recordings that join a voiceprint: one will do, as good as each had to be."""
+        return replace(self, least_utterances=1, least_speech_s=self.least_speech_each_s)
+
 
 DEFAULT_LIMITS = EnrolmentLimits()
+#: Recordings that a voiceprint is made of at most; of a voice that ages, the latest are kept.
+MOST_UTTERANCES = 30
 
 
 def enrol(utterances: Sequence[Utterance], limits: EnrolmentLimits = DEFAULT_LIMITS) -> Voiceprint:
@@ -41,6 +48,22 @@ def enrol(utterances: Sequence[Utterance], limits: EnrolmentLimits = DEFAULT_LIM
     _check_one_person(utterances, limits)
     vectors = np.stack([unit(u.vector) for u in utterances])
     return Voiceprint(vectors, utterances[0].model_id, sum(u.net_speech_s for u in utterances))
+
+
+def extend(voiceprint: Voiceprint, later: Voiceprint, limits: EnrolmentLimits = DEFAULT_LIMITS) -> Voiceprint:
+    """``voiceprint`` with the recordings of a later enrolment, best from other calls and telephones.
+
+    Raises PoorQuality (``one_person``) if ``later`` is another voice, ModelError if another model embedded it.
+    """
+    if voiceprint.model_id != later.model_id:
+        raise ModelError(
+            f"the voiceprint was embedded by {voiceprint.model_id}, the recordings by {later.model_id}: enrol again"
+        )
+    _check_agreement(later.vectors @ voiceprint.vector, limits)
+    joined = np.concatenate([voiceprint.vectors, later.vectors])
+    vectors = joined[-MOST_UTTERANCES:]
+    seconds = (voiceprint.net_speech_s + later.net_speech_s) * len(vectors) / len(joined)
+    return Voiceprint(vectors, voiceprint.model_id, seconds)
 
 
 def _check_recordings(utterances: Sequence[Utterance], limits: EnrolmentLimits) -> None:
@@ -60,7 +83,13 @@ def _check_recordings(utterances: Sequence[Utterance], limits: EnrolmentLimits) 
 
 
 def _check_one_person(utterances: Sequence[Utterance], limits: EnrolmentLimits) -> None:
-    for i, utterance in enumerate(utterances):
-        others = pooled([u for j, u in enumerate(utterances) if j != i])
-        if float(utterance.vector @ others) < limits.least_agreement:
+    if len(utterances) < 2:
+        return
+    others = [pooled([u for j, u in enumerate(utterances) if j != i]) for i in range(len(utterances))]
+    _check_agreement([float(u.vector @ o) for u, o in zip(utterances, others, strict=True)], limits)
+
+
+def _check_agreement(cosines: Sequence[float] | NDArray[np.float32], limits: EnrolmentLimits) -> None:
+    for i, cosine in enumerate(cosines):
+        if cosine < limits.least_agreement:
             raise PoorQuality("one_person", f"recording {i + 1} sounds like another person")

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 #: The weights: they name the model, for embeddings of other weights cannot be compared.
 WEIGHTS = "embedding_model.ckpt"
 #: What a program reads; the model card may be reworded.
-_PINNED_SUFFIXES = {".yaml", ".ckpt", ".txt", ".json"}
+_PINNED_SUFFIXES = {".yaml", ".ckpt", ".txt", ".json", ".npz"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,24 @@ def write(model_dir: Path, name: str, sample_rate: int) -> Manifest:
     manifest = Manifest(f"{name}-{files[WEIGHTS][:12]}", sample_rate, files)
     (model_dir / MANIFEST).write_text(json.dumps(manifest.__dict__, indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def add(model_dir: Path, manifest: Manifest, name: str, content: bytes) -> Manifest:
+    """Writes one file of a verified folder and pins it; the other files stay pinned as they were.
+
+    Cut off between the two, the folder is refused as altered until it is restored: better than half a change.
+    """
+    pinned = Manifest(manifest.model_id, manifest.sample_rate, dict(sorted({**manifest.files, name: ""}.items())))
+    pinned.files[name] = hashlib.sha256(content).hexdigest()
+    _replace(model_dir / name, content)
+    _replace(model_dir / MANIFEST, (json.dumps(pinned.__dict__, indent=2) + "\n").encode())
+    return pinned
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def verify(model_dir: Path) -> Manifest:

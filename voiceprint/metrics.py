@@ -1,14 +1,25 @@
-"""Error rates of speaker verification, with intervals by bootstrap over speakers (ISO/IEC 19795-1 terms)."""
+"""Error rates of speaker verification, with intervals by bootstrap over speakers (ISO/IEC 19795-1 terms).
+
+Trials that share a speaker are not independent, so speakers are resampled, not trials: a genuine trial counts as
+often as its speaker was drawn, an impostor trial as often as both of its speakers together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import xlogy
 
 Floats = NDArray[np.float64]
+
+#: The detection cost of the VoxCeleb lists: one trial in a hundred is genuine, either error costs the same.
+TARGET_PRIOR = 0.01
+#: A false match rate of 0.1 % is not measurable below this many different pairs of speakers (rule of three).
+LEAST_PAIRS = 3000
 
 
 @dataclass(frozen=True)
@@ -28,52 +39,136 @@ class TrialScores:
     def impostor(self) -> int:
         return int((~self.same).sum())
 
+    @property
+    def speakers(self) -> int:
+        return len(np.union1d(self.enrolled, self.tested))
+
+    @property
+    def impostor_pairs(self) -> int:
+        """Pairs of different speakers: who against whom counts once, however many trials there are."""
+        one, other = self.enrolled[~self.same], self.tested[~self.same]
+        span = int(max(self.enrolled.max(initial=0), self.tested.max(initial=0))) + 1
+        return len(np.unique(np.minimum(one, other) * span + np.maximum(one, other)))
+
 
 @dataclass(frozen=True)
 class Rate:
-    """A share 0..1 with its 95 % interval."""
+    """A share 0..1, or a cost, with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
 
-def error_rates(
-    trials: TrialScores, false_match_rate: float = 0.01, resamples: int = 200
-) -> tuple[Rate, Rate]:
-    """(equal error rate, false non-match rate at ``false_match_rate``), speakers resampled with replacement.
+@dataclass(frozen=True)
+class Figures:
+    """What the field reports of a set of trials; ``fnmr_at_fmr_01pct`` is None where it cannot be measured."""
 
-    A genuine trial counts as often as its speaker was drawn, an impostor trial as often as both together.
-    """
-    order = np.argsort(trials.score, kind="stable")
-    same, enrolled, tested = trials.same[order], trials.enrolled[order], trials.tested[order]
+    eer: Rate
+    min_dcf: Rate
+    fnmr_at_fmr_1pct: Rate
+    fnmr_at_fmr_01pct: Rate | None
+    cllr: Rate
+    min_cllr: Rate
 
-    def at(weight: Floats) -> tuple[float, float]:
-        genuine, impostor = np.where(same, weight, 0.0), np.where(same, 0.0, weight)
+
+class Ranked:
+    """Trials sorted by score once, for figures under any weights. Equal scores are one step: no order among them."""
+
+    def __init__(self, trials: TrialScores) -> None:
+        order = np.argsort(trials.score, kind="stable")
+        score = trials.score[order]
+        self.same, self.enrolled, self.tested = trials.same[order], trials.enrolled[order], trials.tested[order]
+        self.starts = np.flatnonzero(np.r_[True, score[1:] != score[:-1]])
+        self.thresholds = score[self.starts]
+        llr = np.where(self.same, -score, score)
+        self.bits = np.logaddexp(0, llr) / np.log(2)
+
+    def steps(self, weight: Floats) -> tuple[Floats, Floats]:
+        """Shares of all genuine and of all impostor trials at each distinct score, lowest first."""
+        genuine = np.add.reduceat(np.where(self.same, weight, 0.0), self.starts)
+        impostor = np.add.reduceat(np.where(self.same, 0.0, weight), self.starts)
         if not genuine.sum() or not impostor.sum():
-            return float("nan"), float("nan")
-        fnmr = np.concatenate([[0.0], np.cumsum(genuine) / genuine.sum()])
-        fmr = np.concatenate([[1.0], 1 - np.cumsum(impostor) / impostor.sum()])
-        return _equal(fnmr, fmr), float(fnmr[np.argmax(fmr <= false_match_rate + 1e-12)])
+            nothing = np.full(len(self.starts), np.nan)
+            return nothing, nothing
+        return genuine / genuine.sum(), impostor / impostor.sum()
 
-    speakers = int(max(enrolled.max(), tested.max())) + 1
-    rng = np.random.default_rng(1)
-    drawn = []
-    for _ in range(resamples):
-        count = np.bincount(rng.integers(0, speakers, speakers), minlength=speakers).astype(float)
-        drawn.append(at(np.where(same, count[enrolled], count[enrolled] * count[tested])))
-    low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
-    values = at(np.ones(len(same)))
-    return tuple(Rate(v, float(lo), float(hi)) for v, lo, hi in zip(values, low, high, strict=True))  # type: ignore[return-value]
+    def draws(self, resamples: int) -> Iterator[Floats]:
+        """Weights of the trials for speakers drawn with replacement; the same draws for the same trials."""
+        speakers = int(max(self.enrolled.max(), self.tested.max())) + 1
+        rng = np.random.default_rng(1)
+        for _ in range(resamples):
+            count = np.bincount(rng.integers(0, speakers, speakers), minlength=speakers).astype(float)
+            yield np.where(self.same, count[self.enrolled], count[self.enrolled] * count[self.tested])
 
 
-def _equal(fnmr: Floats, fmr: Floats) -> float:
+def error_curve(genuine: Floats, impostor: Floats) -> tuple[Floats, Floats]:
+    """(false non-match rates, false match rates) from accepting everything to nothing, of :meth:`Ranked.steps`."""
+    return np.r_[0.0, np.cumsum(genuine)], np.r_[1.0, np.maximum(1 - np.cumsum(impostor), 0.0)]
+
+
+def equal_error_rate(fnmr: Floats, fmr: Floats) -> float:
     """Where the two curves cross, between the steps."""
+    if np.isnan(fnmr[-1]):
+        return float("nan")
     after = int(np.argmax(fnmr >= fmr))
     gap_before, gap_after = fmr[after - 1] - fnmr[after - 1], fmr[after] - fnmr[after]
     share = gap_before / (gap_before - gap_after) if gap_before != gap_after else 0.0
     rise = share * (fnmr[after] - fnmr[after - 1])
     return float(max(fnmr[after - 1] + rise, fmr[after - 1] + share * (fmr[after] - fmr[after - 1])))
+
+
+def fnmr_at(fnmr: Floats, fmr: Floats, false_match_rate: float) -> float:
+    """The false non-match rate at the lowest threshold that keeps the false match rate."""
+    return float(fnmr[np.argmax(fmr <= false_match_rate + 1e-12)])
+
+
+def min_dcf(fnmr: Floats, fmr: Floats, target_prior: float = TARGET_PRIOR) -> float:
+    """The least detection cost over all thresholds; 1 is what always refusing costs."""
+    cost = target_prior * fnmr + (1 - target_prior) * fmr
+    return float(cost.min() / min(target_prior, 1 - target_prior))
+
+
+def cllr(ranked: Ranked, weight: Floats) -> float:
+    """Cost of the log-likelihood ratios (nats) in bits (Brümmer and du Preez 2006): 1 says nothing, more misleads."""
+    same = ranked.same
+    genuine, impostor = weight[same], weight[~same]
+    if not genuine.sum() or not impostor.sum():
+        return float("nan")
+    bits = ranked.bits
+    return 0.5 * float(np.average(bits[same], weights=genuine) + np.average(bits[~same], weights=impostor))
+
+
+def min_cllr(genuine: Floats, impostor: Floats) -> float:
+    """The cost left when the scores are calibrated as well as can be, by pooling adjacent violators.
+
+    Takes the shares of :meth:`Ranked.steps`; what is above it is the calibration's fault.
+    """
+    if np.isnan(genuine).any():
+        return float("nan")
+    there = genuine + impostor > 0
+    genuine, impostor = genuine[there], impostor[there]
+    both = genuine + impostor
+    same = isotonic_regression(genuine / both, weights=both).x
+    return float(0.5 * abs((xlogy(genuine, same) + xlogy(impostor, 1 - same)).sum()) / np.log(2))
+
+
+def figures(trials: TrialScores, resamples: int = 200) -> Figures:
+    """Every figure with its interval. Scores are taken as log-likelihood ratios in nats where that matters (Cllr)."""
+    ranked = Ranked(trials)
+
+    def at(weight: Floats) -> tuple[float, ...]:
+        genuine, impostor = ranked.steps(weight)
+        fnmr, fmr = error_curve(genuine, impostor)
+        rates = equal_error_rate(fnmr, fmr), min_dcf(fnmr, fmr), fnmr_at(fnmr, fmr, 0.01), fnmr_at(fnmr, fmr, 0.001)
+        return (*rates, cllr(ranked, weight), min_cllr(genuine, impostor))
+
+    drawn = np.array([at(weight) for weight in ranked.draws(resamples)])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0).tolist()
+    values = at(np.ones(len(ranked.same)))
+    eer, dcf, at_1pct, at_01pct, cost, least_cost = map(Rate, values, low, high)
+    measurable = trials.impostor_pairs > LEAST_PAIRS
+    return Figures(eer, dcf, at_1pct, at_01pct if measurable else None, cost, least_cost)
 
 
 def all_pairs(scores: Floats, enrolled: Sequence[int], tested: Sequence[int]) -> TrialScores:

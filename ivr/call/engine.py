@@ -22,6 +22,7 @@ from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
 from ivr.locales import LOCALES
+from ivr.payments.bank import DeclineReason
 from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key, start_payment
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
@@ -32,6 +33,13 @@ log = structlog.get_logger()
 
 #: Questions that one key answers; elsewhere it means nothing.
 ONE_KEY = {State.BILL, State.KEYPAD_BILL, State.KEYPAD_CONFIRM, State.CONSENT}
+
+# What a caller is told of a decline; of every other reason only that there was one.
+_DECLINES: dict[str, Event] = {
+    DeclineReason.INSUFFICIENT_FUNDS: Event.NO_FUNDS,
+    DeclineReason.EXPIRED: Event.CARD_EXPIRED,
+    DeclineReason.UNAVAILABLE: Event.ISSUER_AWAY,
+}
 
 LOOKUPS_PER_CALLER_ID = 20  # an hour; beyond it the caller is treated as unknown, and hears the same
 
@@ -51,6 +59,7 @@ class Engine:
         clock: Callable[[], datetime],
         *,
         bank: str = "sandbox",
+        test_bank: bool = True,
         locale: str = "en",
         heard: tuple[str, ...] = LOCALES,
     ) -> None:
@@ -60,6 +69,7 @@ class Engine:
         self._judge = judge
         self._clock = clock
         self._bank = bank
+        self._test_bank = test_bank
         self._locale = locale
         self._heard = heard
 
@@ -168,6 +178,7 @@ class Engine:
                     evidence={"factors": list(call.evidence), "attestation": call.attestation},
                     now=self._clock(),
                     bank=self._bank,
+                    test_bank=self._test_bank,
                     limit_minor=call.limit_minor,
                 )
         except BillNotOpen:  # paid, or being paid, by another call: to say that nothing was taken would be wrong
@@ -184,9 +195,14 @@ class Engine:
         if payment is None:
             return Outcome(self._start_payment(call), call)
         if payment.state in FAILED:
-            return Outcome(Event.DECLINED, call)
+            return Outcome(_DECLINES.get(payment.decline_reason or "", Event.DECLINED), call)
+        if payment.state is PaymentState.LINKED:
+            return Outcome(Event.LINKED, call)
+        if payment.state is PaymentState.HELD:
+            return Outcome(Event.HELD, call)
         if payment.state is PaymentState.PAID:
-            return Outcome(Event.PAID, replace(call, receipt=payment.receipt_number or ""))
+            bill = {**(call.bill or {}), "amount_minor": payment.debit_minor}
+            return Outcome(Event.PAID, replace(call, bill=bill, receipt=payment.receipt_number or ""))
         return Outcome(Event.PENDING, call)
 
 

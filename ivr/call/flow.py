@@ -57,8 +57,13 @@ class Event(StrEnum):
     TOO_LARGE = "too_large"
     CONFIRMED = "confirmed"
     PENDING = "pending"
+    HELD = "held"
     PAID = "paid"
     DECLINED = "declined"
+    NO_FUNDS = "no_funds"
+    CARD_EXPIRED = "card_expired"
+    ISSUER_AWAY = "issuer_away"
+    LINKED = "linked"
     MAY_ENROL = "may_enrol"
     YES = "yes"
     NO = "no"
@@ -176,8 +181,13 @@ TABLE: dict[tuple[State, Event], Row] = {
     # The worker debits; the caller holds.
     (S.DEBIT, E.PENDING): Row(S.DEBIT, "pay.still"),
     (S.DEBIT, E.EXHAUSTED): Row(S.OVER, "pay.later"),
+    (S.DEBIT, E.HELD): Row(S.OVER, "pay.held"),
     (S.DEBIT, E.PAID): Row(S.OVER, "pay.done"),
     (S.DEBIT, E.DECLINED): Row(S.OVER, "pay.declined"),
+    (S.DEBIT, E.NO_FUNDS): Row(S.OVER, "pay.declined.funds"),
+    (S.DEBIT, E.CARD_EXPIRED): Row(S.OVER, "pay.declined.expired"),
+    (S.DEBIT, E.ISSUER_AWAY): Row(S.OVER, "pay.declined.unavailable"),
+    (S.DEBIT, E.LINKED): Row(S.OVER, "pay.link"),
     # Enrolment, entered with a single-use code and an authorised card.
     (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
     (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),

@@ -30,9 +30,10 @@ def create_bill(
     currency: str,
     description: str = "",
     due_at: datetime | None = None,
+    hold_only: bool = False,
     now: datetime,
 ) -> Bill:
-    """An open bill. Raises InvalidInput."""
+    """An open bill; with ``hold_only`` its amount is held when it is paid, and debited later. Raises InvalidInput."""
     if not 0 < amount_minor <= MOST_MINOR:
         raise InvalidBill("the amount must be above zero, and not absurdly large")
     check_currency(currency)
@@ -44,6 +45,7 @@ def create_bill(
         currency=currency,
         description=clean_text(description, "a description", most=500),
         status=BillStatus.OPEN,
+        hold_only=hold_only,
         created_at=now,
         due_at=due_at,
     )

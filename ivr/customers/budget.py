@@ -1,7 +1,7 @@
 """One failure budget a customer, over all calls and all factors: card, voice, challenge, PIN and code.
 
 Failures of calls whose caller id is not fully attested are counted apart and lock such calls only, so that
-nobody can lock a customer out of her own telephone from one that merely claims her number.
+nobody can lock a customer out of her own telephone from one that merely claims her number. She is told of every lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from ivr.customers.models import Failure, FailureBudget
+from ivr.customers.notices import notify
 from ivr.store.insert import insert_new
 
 FREE_IN_A_ROW = 5
@@ -85,6 +86,8 @@ def record_failure(
         budget.total += 1
         if wait := wait_after(budget.in_a_row):
             budget.locked_until = now + wait
+        if is_spent(budget, now):
+            notify(session, customer_id, "locked" if attested else "locked.unattested", {}, now)
     session.flush()
 
 

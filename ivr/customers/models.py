@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, LargeBinary, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ivr.store.db import Base
@@ -111,6 +111,7 @@ class Bill(Base):
     currency: Mapped[str] = mapped_column(String(3))
     description: Mapped[str] = mapped_column(String(500), default="")
     status: Mapped[BillStatus] = mapped_column(_enum(BillStatus), default=BillStatus.OPEN)
+    hold_only: Mapped[bool] = mapped_column(default=False, server_default=false())  # held when paid, debited later
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
 
@@ -158,6 +159,44 @@ class VoiceprintRow(Base):
     provisional_until: Mapped[datetime]
     authenticated_calls: Mapped[int] = mapped_column(default=1)
     last_call_sid: Mapped[str | None] = mapped_column(String(64))
+    last_used_at: Mapped[datetime | None]
+
+
+class VoiceSecret(Base):
+    """What a customer's fingerprints were made with, sealed: without it none of them can be compared."""
+
+    __tablename__ = "voice_secrets"
+
+    customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"), primary_key=True)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class UtterancePrint(Base):
+    """The sealed fingerprint of something a customer said, so that a recording of it is known again."""
+
+    __tablename__ = "utterance_prints"
+
+    call_sid: Mapped[str] = mapped_column(String(64), primary_key=True)  # or where else it was said
+    step: Mapped[str] = mapped_column(String(64), primary_key=True)
+    customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"), primary_key=True, index=True)
+    consent_id: Mapped[str] = mapped_column(ForeignKey("consents.id"))
+    scheme: Mapped[str] = mapped_column(String(32))
+    channel: Mapped[str] = mapped_column(String(32))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class WatchlistEntry(Base):
+    """The sealed voiceprint of a known impostor, and what allows it to be kept."""
+
+    __tablename__ = "watchlist"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
+    label: Mapped[str] = mapped_column(String(100))
+    legal_basis: Mapped[str] = mapped_column(String(300))
+    model_id: Mapped[str] = mapped_column(String(128))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
 
 
 class EnrolmentCode(Base):

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from ivr.customers.models import Consent, Pin, VoiceprintRow, new_id
+from ivr.customers.utterances import forget_utterances
 from ivr.keys import Keyring
 from voiceprint.sealing import open_sealed, seal
 
@@ -69,7 +70,7 @@ def store_voiceprint(
         model_id=model_id,
         sample_rate=sample_rate,
         channel=channel,
-        sealed=seal(key, key_id, blob, _context(customer_id, model_id)),
+        sealed=seal(key, key_id, blob, voiceprint_context(customer_id, model_id)),
         created_at=now,
         provisional_until=provisional_until(now),
         authenticated_calls=1,
@@ -85,14 +86,21 @@ def load_voiceprint(session: Session, customer_id: str, model_id: str, keyring: 
 
     Raises voiceprint.errors.SealError if the stored bytes were altered, moved, or their key is gone.
     """
-    row = _row(session, customer_id)
+    row = voiceprint_of(session, customer_id)
     if row is None or row.model_id != model_id:
         return None
-    return open_sealed(keyring.all("voiceprint"), row.sealed, _context(customer_id, model_id))
+    return open_sealed(keyring.all("voiceprint"), row.sealed, voiceprint_context(customer_id, model_id))
 
 
-def has_voiceprint(session: Session, customer_id: str) -> bool:
-    return _row(session, customer_id) is not None
+def voiceprint_of(session: Session, customer_id: str) -> VoiceprintRow | None:
+    """The row, sealed as it is."""
+    return session.scalar(select(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
+
+
+def model_of_voiceprint(session: Session, customer_id: str) -> str | None:
+    """The model that embedded the customer's voiceprint; None if she has none."""
+    row = voiceprint_of(session, customer_id)
+    return row.model_id if row else None
 
 
 def provisional_until(now: datetime) -> datetime:
@@ -102,15 +110,18 @@ def provisional_until(now: datetime) -> datetime:
 
 def is_provisional(session: Session, customer_id: str, now: datetime) -> bool:
     """Whether the voiceprint or the PIN is new, and no call after the enrolling one was authenticated."""
-    row, pin = _row(session, customer_id), session.get(Pin, customer_id)
+    row, pin = voiceprint_of(session, customer_id), session.get(Pin, customer_id)
     new_voice = row is not None and now < row.provisional_until and row.authenticated_calls < 2
     return new_voice or (
         pin is not None and pin.provisional_until is not None and now < pin.provisional_until
     )
 
 
-def count_authenticated_call(session: Session, customer_id: str, call_sid: str) -> None:
+def count_authenticated_call(session: Session, customer_id: str, call_sid: str, now: datetime) -> None:
     """The caller proved to be the customer. A call counts once, and the enrolling one not again."""
+    session.execute(
+        update(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id).values(last_used_at=now)
+    )
     session.execute(
         update(VoiceprintRow)
         .where(
@@ -127,7 +138,11 @@ def count_authenticated_call(session: Session, customer_id: str, call_sid: str) 
 
 
 def delete_voiceprint(session: Session, customer_id: str, now: datetime) -> bool:
-    """Delete it and note that the consent was withdrawn; False when there was none."""
+    """Delete it, with the fingerprints of what she said, and note that the consent was withdrawn.
+
+    False when there was no voiceprint.
+    """
+    forget_utterances(session, customer_id)
     statement = delete(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id)
     gone = session.scalar(statement.returning(VoiceprintRow.id))
     session.execute(
@@ -140,10 +155,6 @@ def delete_voiceprint(session: Session, customer_id: str, now: datetime) -> bool
     return gone is not None
 
 
-def _row(session: Session, customer_id: str) -> VoiceprintRow | None:
-    return session.scalar(select(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
-
-
-def _context(customer_id: str, model_id: str) -> bytes:
+def voiceprint_context(customer_id: str, model_id: str) -> bytes:
     """What the seal is bound to: a row copied to another customer does not open."""
     return f"{customer_id}:{model_id}".encode()

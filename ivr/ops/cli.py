@@ -16,10 +16,12 @@ COMMANDS = {
     "customer": "Who may call and pay.",
     "card": "Cards that customers have authorised to be debited.",
     "bill": "What customers owe.",
-    "payments": "Refunds, what needs a person, settlement, checks.",
+    "payments": "Holds, refunds, what needs a person, settlement, checks.",
     "webhook": "Where merchants are told what became of payments.",
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",
+    "voiceprint": "What is kept of voices: purge, forget, export, keys.",
+    "watchlist": "Voices of known impostors.",
     "call": "Play recorded callers into a running service, as the carrier would.",
     "transcribe": "Print the digits heard in recordings.",
     "demo": "Play the scenes of the demo.",
@@ -78,9 +80,10 @@ def _expected(error: Exception) -> click.ClickException | None:
 
     from ivr.customers.errors import InvalidInput
     from ivr.keys import KeysUnusable
+    from ivr.payments.banks import BankSettingsWrong
     from ivr.store.redis import RedisUnavailable
 
-    if isinstance(error, InvalidInput):
+    if isinstance(error, InvalidInput | BankSettingsWrong):
         return Unusable(str(error))
     if isinstance(error, OperationalError):
         return click.ClickException(f"the database is out of reach or unusable: {error.orig}")

@@ -26,12 +26,12 @@ _RESOLVING = {Event.CAPTURE, Event.VOID, Event.DECLINE}
 
 def book_move(session: Session, payment: Payment, event: Event, now: datetime) -> None:
     """Book what an event of the debit means. Booking the same twice is an IntegrityError."""
-    if event is Event.AUTHORISE:
+    if event in (Event.AUTHORISE, Event.HOLD):
         _book(session, payment, "hold", f"{payment.id}:hold", payment.amount_minor, now)
     if event in _RESOLVING and session.scalar(select(Transfer.id).where(Transfer.cause == f"{payment.id}:hold")):
         _book(session, payment, "release", f"{payment.id}:release", payment.amount_minor, now)
     if event is Event.CAPTURE:
-        _book(session, payment, "post", f"{payment.id}:post", payment.amount_minor, now)
+        _book(session, payment, "post", f"{payment.id}:post", payment.debit_minor, now)
 
 
 def book_refund(session: Session, payment: Payment, refund_id: str, amount_minor: int, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""Tables of payments: the payment, its append-only history, commands, transfers of the books, refunds."""
+"""Tables of payments: the payment, its append-only history, commands, transfers, refunds, the bank's notices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, Integer, String, event, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Index, Integer, String, event, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ivr.customers.models import new_id
@@ -47,6 +47,9 @@ class Payment(Base):
     capture_key: Mapped[str] = mapped_column(String(32), unique=True)
     void_key: Mapped[str] = mapped_column(String(32), unique=True)
     bank_reference: Mapped[str | None] = mapped_column(String(128))
+    hold_only: Mapped[bool] = mapped_column(default=False, server_default=false())  # debited when somebody posts it
+    hold_expires_at: Mapped[datetime | None]
+    post_minor: Mapped[int | None] = mapped_column(BigInteger)  # the part to be debited; null: the whole
     decline_reason: Mapped[str | None] = mapped_column(String(32))
     receipt_number: Mapped[str | None] = mapped_column(String(8), unique=True)
 
@@ -54,6 +57,11 @@ class Payment(Base):
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON)  # the factors of the call; nothing secret
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+    @property
+    def debit_minor(self) -> int:
+        """What is to be debited of the amount held, or was."""
+        return self.amount_minor if self.post_minor is None else self.post_minor
 
 
 class PaymentEvent(Base):
@@ -124,6 +132,33 @@ class Refund(Base):
     updated_at: Mapped[datetime]
 
 
+class DebitNotice(Base):
+    """What the bank announced to debit, and what we answered: confirmed when ``reason`` is null. Append-only.
+
+    The index is what lets a payment be confirmed once, whatever became of Redis.
+    """
+
+    __tablename__ = "debit_notices"
+    __table_args__ = (
+        Index(
+            "uq_debit_notices_confirmed",
+            "payment_id",
+            unique=True,
+            sqlite_where=text("reason IS NULL"),
+            postgresql_where=text("reason IS NULL"),
+        ),
+    )
+
+    bank: Mapped[str] = mapped_column(String(32), primary_key=True)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)  # the bank's
+    payment_id: Mapped[str | None] = mapped_column(ForeignKey("payments.id"))
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str] = mapped_column(String(3))
+    reference: Mapped[str | None] = mapped_column(String(128))
+    reason: Mapped[str | None] = mapped_column(String(32))
+    at: Mapped[datetime]
+
+
 class AppendOnly(Exception):
     """A line of the history was to be changed or deleted."""
 
@@ -132,6 +167,6 @@ def _refuse_change(_mapper: object, _connection: object, target: Base) -> None:
     raise AppendOnly(f"a row of {target.__tablename__} cannot be changed")
 
 
-for _table in (PaymentEvent, PaymentCommand, Transfer):
+for _table in (PaymentEvent, PaymentCommand, Transfer, DebitNotice):
     event.listen(_table, "before_update", _refuse_change)
     event.listen(_table, "before_delete", _refuse_change)

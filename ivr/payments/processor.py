@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
@@ -47,13 +47,25 @@ def execute(session: Session, command: Command, *, key: str, who: str, now: date
             session.flush()
             session.execute(update(PaymentCommand).where(PaymentCommand.key == key).values(answer=answer))
             return answer
-    first = session.get_one(PaymentCommand, key, populate_existing=True)
-    if (first.name, first.input_hash) != (command.name, values["input_hash"]):
+    first = answered(session, command, key=key)
+    assert first is not None, "a command that ended has its answer"
+    return first
+
+
+def answered(session: Session, command: Command, *, key: str) -> dict[str, Any] | None:
+    """The first answer to this command under this key; None when there was none. Raises IdempotencyConflict."""
+    first = session.get(PaymentCommand, key, populate_existing=True)
+    if first is None:
+        return None
+    if (first.name, first.input_hash) != (command.name, _input_hash(command)):
         raise IdempotencyConflict("this idempotency key belongs to another command")
-    assert first.answer is not None, "a command that ended has its answer"
     return first.answer
 
 
 def _input_hash(command: Command) -> str:
-    asked = {field.name: getattr(command, field.name) for field in fields(command) if field.compare}
+    asked = {field.name: _plain(getattr(command, field.name)) for field in fields(command) if field.compare}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -44,7 +44,7 @@ class RequestRefund:
         payment = session.get(Payment, self.payment_id, with_for_update=True)
         if payment is None or payment.state not in (State.PAID, State.PART_REFUNDED):
             raise NotRefundable(f"there is no paid payment {self.payment_id!r}")
-        left = payment.amount_minor - _sum(session, payment.id, RefundState.REQUESTED, RefundState.DONE)
+        left = payment.debit_minor - _sum(session, payment.id, RefundState.REQUESTED, RefundState.DONE)
         amount = left if self.amount_minor is None else self.amount_minor
         if not 0 < amount <= left:
             raise NotRefundable(f"payment {payment.id} has {left} minor units left to give back")
@@ -82,7 +82,7 @@ class ResolveRefund:
         audit.record(session, who, f"refund.{refund.state}", payment.id, now, refund=refund.id)
         if self.done:
             books.book_refund(session, payment, refund.id, refund.amount_minor, now)
-            whole = _sum(session, payment.id, RefundState.DONE) == payment.amount_minor
+            whole = _sum(session, payment.id, RefundState.DONE) == payment.debit_minor
             event = Event.REFUND if whole else Event.REFUND_PART
             service.apply(session, payment, event, who=who, why=refund.why, now=now)
             tell(session, payment, "payment.refunded", now, refund.amount_minor)

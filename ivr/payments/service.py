@@ -27,6 +27,8 @@ from ivr.payments.states import FAILED, Event, State, move
 from ivr.webhooks import outbox
 
 DEBIT_JOB = "payment.debit"
+DEBITED_AGAIN = ("expiry", "post", "release")
+"""Why a worker carries a payment on that was only held at first."""
 
 
 class BillNotOpen(PaymentError):
@@ -66,13 +68,15 @@ def start_payment(
     now: datetime,
     limit_minor: int | None = None,
     bank: str = "sandbox",
+    test_bank: bool = True,
 ) -> Payment:
     """Record that the caller confirmed, and queue the debit, in the caller's transaction.
 
     The same key gives the payment started first. ``evidence`` names the factors of the call, nothing secret.
-    ``limit_minor`` is what this call may pay at most, in the bill's currency. Raises PaymentError's kinds.
+    ``limit_minor`` is what this call may pay at most, in the bill's currency. ``test_bank``: the bank's money is
+    play money. Raises PaymentError's kinds.
     """
-    command = Start(bill_id, customer_id, card_id, bank, call_sid, evidence, limit_minor, idempotency_key)
+    command = Start(bill_id, customer_id, card_id, bank, test_bank, call_sid, evidence, limit_minor, idempotency_key)
     answer = execute(session, command, key=f"start:{idempotency_key}", who=f"call:{call_sid}", now=now)
     return session.get_one(Payment, answer["payment_id"])
 
@@ -86,6 +90,7 @@ class Start:
     customer_id: str
     card_id: str
     bank: str = field(compare=False)
+    test_bank: bool = field(compare=False)
     call_sid: str = field(compare=False)
     evidence: Mapping[str, Any] = field(compare=False)
     limit_minor: int | None = field(compare=False)
@@ -95,7 +100,7 @@ class Start:
         # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
         bill = _check_bill(session, session.get(Bill, self.bill_id, with_for_update=True), self.customer_id)
         card = check_card(session, self.card_id, self.customer_id, now)
-        check_bank(session, self.customer_id, self.bank == "sandbox")
+        check_bank(session, self.customer_id, self.test_bank)
         _check_limits(bill, self.limit_minor, card.limit_minor)
         if scrub_value(self.evidence) != self.evidence:
             raise ValueError("the evidence holds what looks like a card number")
@@ -107,6 +112,7 @@ class Start:
             card_id=self.card_id,
             amount_minor=bill.amount_minor,
             currency=bill.currency,
+            hold_only=bill.hold_only,
             state=State.CREATED,
             idempotency_key=self.idempotency_key,
             bank=self.bank,
@@ -135,6 +141,8 @@ class Move:
     why: str = field(compare=False)
     bank_reference: str | None = None
     decline_reason: str | None = None
+    link: str | None = field(default=None, compare=False, repr=False)
+    hold_expires_at: datetime | None = field(default=None, compare=False)
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         payment = session.get_one(Payment, self.payment_id, with_for_update=True)
@@ -147,7 +155,10 @@ class Move:
             now=now,
             bank_reference=self.bank_reference,
             decline_reason=self.decline_reason,
+            hold_expires_at=self.hold_expires_at,
         )
+        if self.link:
+            tell(session, payment, "payment.link", now, link=self.link)
         return {"state": payment.state.value}
 
 
@@ -167,6 +178,7 @@ def apply(
     now: datetime,
     bank_reference: str | None = None,
     decline_reason: str | None = None,
+    hold_expires_at: datetime | None = None,
 ) -> None:
     """Move a payment (its row locked by the caller), write its history, and settle its bill when it is final.
 
@@ -176,10 +188,13 @@ def apply(
     payment.updated_at = now
     payment.bank_reference = bank_reference or payment.bank_reference
     payment.decline_reason = decline_reason or payment.decline_reason
+    payment.hold_expires_at = hold_expires_at or payment.hold_expires_at
     _record(session, payment, before, who=who, why=why)
     books.book_move(session, payment, event, now)
     if payment.state is State.PAID:
         _settle(session, payment, now)
+    elif payment.state is State.HELD:
+        _keep(session, payment, now)
     elif payment.state in FAILED:
         tell(session, payment, "payment.refused", now)
         outbox.emit(session, payment, "payment.refused", now)
@@ -224,16 +239,35 @@ def _settle(session: Session, payment: Payment, now: datetime) -> None:
     outbox.emit(session, payment, "payment.paid", now)
 
 
+def _keep(session: Session, payment: Payment, now: datetime) -> None:
+    """Tell of what is held, and look after it again when the bank lets go of it."""
+    tell(session, payment, "payment.held", now)
+    outbox.emit(session, payment, "payment.held", now)
+    if payment.hold_expires_at:
+        queue_debit(session, payment, "expiry", payment.hold_expires_at)
+
+
+def queue_debit(session: Session, payment: Payment, why: str, run_at: datetime) -> None:
+    """Have a worker carry the payment on again, at ``run_at``; once for each ``why``."""
+    jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}:{why}", run_at)
+
+
 def tell(
-    session: Session, payment: Payment, template: str, now: datetime, amount_minor: int | None = None
+    session: Session,
+    payment: Payment,
+    template: str,
+    now: datetime,
+    amount_minor: int | None = None,
+    **more: str,
 ) -> None:
     """A notice to the customer; of the whole amount unless another is given."""
     card, bill = session.get_one(Card, payment.card_id), session.get_one(Bill, payment.bill_id)
     values: dict[str, Any] = {
         "merchant": bill.merchant,
-        "amount_minor": payment.amount_minor if amount_minor is None else amount_minor,
+        "amount_minor": payment.debit_minor if amount_minor is None else amount_minor,
         "currency": payment.currency,
         "last4": card.last4,
+        **more,
     }
     if payment.receipt_number:
         values["receipt"] = payment.receipt_number

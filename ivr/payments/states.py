@@ -3,7 +3,12 @@
 created ─send─> debiting ─authorise─> authorised ─capture─> paid ─refund─> refunded
    │               │ decline              │ void              └─refund_part─> part_refunded ─refund─> refunded
    └─decline───────┴─> refused            └─> voided
-                lose (from debiting, authorised) ─> unknown ─decline, void, capture─> refused, voided, paid
+                lose (from debiting, linked, authorised) ─> unknown ─decline, void, capture─> refused, voided, paid
+
+Where the customer herself must agree at her bank: debiting ─link─> linked ─authorise─> authorised, or
+─decline, void─> refused, voided.
+
+Only held at first: debiting ─hold─> held ─post─> authorised, or held ─release─> voiding ─void─> voided.
 
 Before the debit: created ─verify─> verifying ─ask─> awaiting ─approve─> approved ─send─> debiting. Until it is sent
 a payment can also be declined, cancelled and expire.
@@ -22,7 +27,10 @@ class State(StrEnum):
     AWAITING = "awaiting"  # somebody else must agree: a guardian, a supervisor
     APPROVED = "approved"
     DEBITING = "debiting"  # an authorisation may be under way at the bank
+    LINKED = "linked"  # the customer was sent a link of her bank's: it holds the amount once she has agreed there
     AUTHORISED = "authorised"  # the bank holds the amount; a capture may be under way
+    HELD = "held"  # the bank holds the amount until somebody has it posted, whole or in part, or released
+    VOIDING = "voiding"  # to be given back; a void may be under way
     UNKNOWN = "unknown"  # the bank did not answer in time: it must be asked until the outcome is certain
     PAID = "paid"
     PART_REFUNDED = "part_refunded"
@@ -40,7 +48,11 @@ class Event(StrEnum):
     ASK = "ask"
     APPROVE = "approve"
     SEND = "send"
+    LINK = "link"
     AUTHORISE = "authorise"
+    HOLD = "hold"
+    POST = "post"
+    RELEASE = "release"
     CAPTURE = "capture"
     DECLINE = "decline"
     VOID = "void"
@@ -65,8 +77,22 @@ MOVES: dict[tuple[State, Event], State] = {
     **{(state, Event.CANCEL): State.CANCELLED for state in UNSENT},
     **{(state, Event.EXPIRE): State.EXPIRED for state in UNSENT},
     (State.DEBITING, Event.AUTHORISE): State.AUTHORISED,
+    (State.DEBITING, Event.HOLD): State.HELD,
+    (State.HELD, Event.POST): State.AUTHORISED,
+    (State.HELD, Event.RELEASE): State.VOIDING,
+    (State.HELD, Event.LOSE): State.UNKNOWN,
+    (State.VOIDING, Event.VOID): State.VOIDED,
+    (State.VOIDING, Event.CAPTURE): State.PAID,
+    (State.VOIDING, Event.LOSE): State.UNKNOWN,
     (State.DEBITING, Event.DECLINE): State.REFUSED,
+    (State.DEBITING, Event.LINK): State.LINKED,
     (State.DEBITING, Event.LOSE): State.UNKNOWN,
+    (State.LINKED, Event.AUTHORISE): State.AUTHORISED,
+    (State.LINKED, Event.HOLD): State.HELD,
+    (State.LINKED, Event.CAPTURE): State.PAID,  # by hand, at the bank
+    (State.LINKED, Event.DECLINE): State.REFUSED,
+    (State.LINKED, Event.VOID): State.VOIDED,
+    (State.LINKED, Event.LOSE): State.UNKNOWN,
     (State.AUTHORISED, Event.CAPTURE): State.PAID,
     (State.AUTHORISED, Event.VOID): State.VOIDED,
     (State.AUTHORISED, Event.LOSE): State.UNKNOWN,

@@ -14,6 +14,7 @@ from ivr.jobs import Job
 from ivr.payments import service
 from ivr.payments.bank import StatementLine
 from ivr.payments.books import balances
+from ivr.payments.debit import LINK_LIFE
 from ivr.payments.models import Payment, PaymentEvent, Refund, RefundState, Transfer
 from ivr.payments.refunds import REFUND_JOB
 from ivr.payments.states import DEBITED, FINAL, MOVES, State
@@ -55,7 +56,7 @@ def problems(session: Session, bank: str, statement: Iterable[StatementLine] | N
         elif path[-1] is not payment.state:
             yield f"{payment.id}: is {payment.state}, and its history ends in {path[-1]}"
 
-        debited = payment.amount_minor if payment.state in DEBITED else 0
+        debited = payment.debit_minor if payment.state in DEBITED else 0
         back = given_back[payment.id]
         if booked[payment.id, "post"] != debited:
             yield f"{payment.id}: is {payment.state}, and the books say debited {booked[payment.id, 'post']}"
@@ -63,8 +64,8 @@ def problems(session: Session, bank: str, statement: Iterable[StatementLine] | N
             yield f"{payment.id}: refunds of {back}, and the books say {booked[payment.id, 'refund']}"
         if payment.state in FINAL and booked[payment.id, "hold"] != booked[payment.id, "release"]:
             yield f"{payment.id}: is {payment.state}, and the books still hold an amount"
-        if payment.state in DEBITED and payment.state is not _after_refunds(payment.amount_minor, back):
-            yield f"{payment.id}: is {payment.state} with refunds of {back} of {payment.amount_minor}"
+        if payment.state in DEBITED and payment.state is not _after_refunds(payment.debit_minor, back):
+            yield f"{payment.id}: is {payment.state} with refunds of {back} of {payment.debit_minor}"
 
         if statement is not None and payment.bank == bank:
             for kind, ours in (("debit", debited), ("refund", back)):
@@ -78,9 +79,18 @@ def problems(session: Session, bank: str, statement: Iterable[StatementLine] | N
 def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime]]:
     """What needs a person: id of the payment, what it waits in, why, since when; the oldest first."""
     found = []
-    debits = select(Payment, Job).outerjoin(Job, Job.dedupe_key == f"{service.DEBIT_JOB}:" + Payment.id)
-    for payment, job in session.execute(debits.where(Payment.state.not_in(FINAL))).tuples():
-        found.append((payment.id, payment.state.value, payment.updated_at, job))
+    # Of several jobs of a payment the one that is not done counts; when all are, the last.
+    first = f"{service.DEBIT_JOB}:" + Payment.id
+    its = Job.dedupe_key.in_([first, *(first + f":{why}" for why in service.DEBITED_AGAIN)])
+    debits = select(Payment, Job).outerjoin(Job, its).order_by(Job.done_at.is_(None), Job.done_at)
+    latest = {row[0].id: row for row in session.execute(debits.where(Payment.state.not_in(FINAL)))}
+    for payment, job in latest.values():
+        since = payment.updated_at
+        if payment.state is State.HELD and payment.hold_expires_at:  # not before the bank lets go by itself
+            since = max(since, payment.hold_expires_at)
+        if payment.state is State.LINKED:  # not while the customer may still agree
+            since += LINK_LIFE
+        found.append((payment.id, payment.state.value, since, job))
     back = select(Refund, Job).outerjoin(Job, Job.dedupe_key == f"{REFUND_JOB}:" + Refund.id)
     for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)).tuples():
         found.append((refund.payment_id, f"refund {refund.id} requested", refund.updated_at, job))
@@ -107,7 +117,7 @@ def settlement(session: Session, day: date) -> Iterator[tuple[str | int | None, 
         yield transfer.at.isoformat(), receipt, transfer.payment_id, merchant, kind, amount, transfer.currency
 
 
-def _after_refunds(amount_minor: int, given_back_minor: int) -> State:
+def _after_refunds(debited_minor: int, given_back_minor: int) -> State:
     if not given_back_minor:
         return State.PAID
-    return State.REFUNDED if given_back_minor == amount_minor else State.PART_REFUNDED
+    return State.REFUNDED if given_back_minor == debited_minor else State.PART_REFUNDED

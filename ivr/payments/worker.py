@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
+from ivr.keys import Keyring
 from ivr.notifications import channels as notification_channels
 from ivr.notifications.channels import Channel
 from ivr.notifications.send import send
@@ -26,8 +27,11 @@ from ivr.payments import service
 from ivr.payments.bank import Bank
 from ivr.payments.banks import connect
 from ivr.payments.debit import debit, wait_before
+from ivr.payments.keeper import keep, keep_whole
+from ivr.payments.pending import PendingDebits
 from ivr.payments.refunds import REFUND_JOB, give_back
 from ivr.settings import Settings
+from ivr.store import redis
 from ivr.store.db import Database
 from ivr.webhooks.deliver import DELIVER_JOB, deliver
 
@@ -51,11 +55,12 @@ class Services:
     settings: Settings
     bank: Bank
     channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
+    pending: PendingDebits | None = None  # where the bank confirms debits
 
 
 Handler = Callable[[Held, Services], None]
 HANDLERS: dict[str, Handler] = {
-    service.DEBIT_JOB: lambda held, services: debit(held, services.bank),
+    service.DEBIT_JOB: lambda held, services: debit(held, services.bank, services.pending),
     REFUND_JOB: lambda held, services: give_back(held, services.bank),
     SEND_JOB: lambda held, services: send(held, services.channels),
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
@@ -76,7 +81,11 @@ def run(
     database = Database(settings.sqlalchemy_url())
     if channels is None:
         channels = notification_channels.connect(settings)
-    services = Services(settings, bank or connect(settings), channels)
+    bank = bank or connect(settings)
+    pending = None
+    if bank.capabilities.debit_confirmation:
+        pending = PendingDebits(redis.connect(settings), Keyring.load(settings))
+    services = Services(settings, bank, channels, pending)
     worker = f"{socket.gethostname()[:24]}:{os.getpid()}"
     log.info("worker started", worker=worker)
 
@@ -88,6 +97,10 @@ def run(
         for kind, lanes in NOTICE_LANES.items()
         for _ in range(lanes)
     ]
+    if pending and once:
+        keep_whole(database, bank.name, pending)
+    elif pending:
+        others.append(threading.Thread(target=keep, args=(database, bank.name, pending, stop), daemon=True))
     if not once:
         for other in others:
             other.start()
@@ -138,7 +151,7 @@ def run_job(held: Held, services: Services) -> None:
             held.done()
             log.info("job done", job=held.job_id, kind=held.kind, attempts=held.attempts)
         except Again as again:
-            held.release(again.after, again.reason)
+            held.release(again.after, again.reason, counted=again.counted)
         except GiveUp as error:
             held.done(error_type=str(error)[:64])
         except (LeaseLost, SQLAlchemyError):

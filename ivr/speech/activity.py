@@ -35,10 +35,13 @@ class Activity:
         self.longest_pause_ms = 0  # between two stretches of speech
         self.stretch_ms = 0  # since the last pause that was one
         self.speech_ms = 0
+        self.onset_ms: int | None = None  # when speech began
+        self._heard_ms = 0
 
     def add(self, frame: Pcm) -> None:
         """Take in one frame of 20 ms."""
         level = level_dbfs(frame)
+        self._heard_ms += FRAME_MS
         self._levels.append(level)
         background = float(np.percentile(self._levels, _BACKGROUND_PERCENTILE))
         threshold = max(background + ABOVE_BACKGROUND_DB, self._loudest - BELOW_SPEECH_DB, QUIETEST_SPEECH_DBFS)
@@ -46,6 +49,8 @@ class Activity:
         if self._loud_run >= _SPEECH_FRAMES:
             if self.speech_ms:
                 self.longest_pause_ms = max(self.longest_pause_ms, self.quiet_ms)
+            if self.onset_ms is None:
+                self.onset_ms = self._heard_ms - FRAME_MS * _SPEECH_FRAMES
             self.quiet_ms = 0
             self.speech_ms += FRAME_MS * (_SPEECH_FRAMES if self._loud_run == _SPEECH_FRAMES else 1)
             self._loudest = max(level, self._loudest)

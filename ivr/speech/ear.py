@@ -98,13 +98,15 @@ class Ear:
         return tuple(h for h in hypotheses((s.texts, s.score) for s in self._spoken()) if h.digits)
 
     def whole_numbers(self) -> tuple[Hypothesis, ...]:
-        """As ``hypotheses``, and with them the whole card numbers that fit best. Only for the end of a turn."""
+        """As ``hypotheses``, with the whole card numbers that fit best, and confidence. Only for the end of a turn."""
         heard = {h.digits: h.score for h in self.hypotheses()}
         if self._cards and not self._deaf:
             for h in hypotheses((s.texts, s.score) for s in self._cards.finish(MAX_ALTERNATIVES)):
                 heard[h.digits] = max(h.score, heard.get(h.digits, h.score))
         ranked = sorted(heard.items(), key=lambda item: -item[1])
-        return tuple(Hypothesis(digits, score) for digits, score in ranked if digits)
+        found = [Hypothesis(digits, score) for digits, score in ranked if digits]
+        calibration = self._model.calibration
+        return tuple(calibration.with_confidence(found, self._expect.kind is Kind.CARD) if calibration else found)
 
     def answer(self) -> str | int | None:
         """The word that was said, in turns that ask for one."""

@@ -104,3 +104,10 @@ class Heard:
     answer: str | int | None = field(default=None, repr=False)  # "yes", "no", or the choice; said or keyed
     pcm: Pcm = field(default_factory=lambda: np.zeros(0, np.int16), repr=False)  # the whole turn, 8 kHz
     speech_ms: int = 0
+    onset_ms: int | None = None  # when speech began, counted from the start of listening
+
+    @property
+    def confidence(self) -> float | None:
+        """How probably the best number was said, to two places; for our records, never for the caller."""
+        known = [h.confidence for h in self.hypotheses if h.confidence is not None]
+        return round(max(known), 2) if known else None

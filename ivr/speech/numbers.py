@@ -67,10 +67,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One digit string a caller may have said; ``score`` in nats, comparable within one turn only."""
+    """One digit string a caller may have said; ``score`` in nats, comparable within one turn only.
+
+    ``confidence``: the probability that it was said, where the model is calibrated and was asked.
+    """
 
     digits: str = field(repr=False)
     score: float
+    confidence: float | None = None
 
 
 def hypotheses(alternatives: Iterable[tuple[Sequence[str], float]], limit: int = MAX_HYPOTHESES) -> list[Hypothesis]:
@@ -204,9 +208,27 @@ def _best(scored: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 def edit_distance(a: str, b: str) -> int:
     """The fewest digits substituted, inserted or deleted that turn ``a`` into ``b`` (Levenshtein)."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(diagonal + (x != y), row[j] + 1, row[j - 1] + 1)
-    return row[-1]
+    return sum(x != y for x, y in aligned(a, b))
+
+
+def aligned(said: str, heard: str) -> list[tuple[str, str]]:
+    """Digit by digit with the fewest edits: (said, heard), "" where one has no digit."""
+    rows = [[*range(len(heard) + 1)]]
+    for i, x in enumerate(said):
+        row = [i + 1]
+        for j, y in enumerate(heard):
+            row.append(min(rows[i][j] + (x != y), rows[i][j + 1] + 1, row[j] + 1))
+        rows.append(row)
+    pairs: list[tuple[str, str]] = []
+    i, j = len(said), len(heard)
+    while i or j:
+        if i and j and rows[i][j] == rows[i - 1][j - 1] + (said[i - 1] != heard[j - 1]):
+            i, j = i - 1, j - 1
+            pairs.append((said[i], heard[j]))
+        elif i and rows[i][j] == rows[i - 1][j] + 1:
+            i -= 1
+            pairs.append((said[i], ""))
+        else:
+            j -= 1
+            pairs.append(("", heard[j]))
+    return pairs[::-1]

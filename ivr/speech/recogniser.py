@@ -20,6 +20,7 @@ from scipy.signal import firwin, lfilter
 
 from ivr.speech import mandarin, numbers
 from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
+from ivr.speech.confidence import Calibration, CalibrationError
 from ivr.speech.pan import luhn_valid
 
 UNKNOWN = "[unk]"
@@ -30,8 +31,8 @@ vosk.SetLogLevel(-1)
 PROOFS = {"en": "proof.wav", "zh": "proof_zh.wav"}
 PROOF_DIGITS = 8
 
-#: The grammar of whole card numbers (recipes/digits/cards.py), beside the model's own Gr.fst.
-CARD_GRAPH = "Gr.card.fst"
+#: The graph of whole card numbers (recipes/digits/cards.py), beside those that runtime grammars are composed with.
+CARD_GRAPH = "HCLG.card.fst"
 
 
 #: How often a word is listed in the grammar of card numbers, of whose list Vosk makes a language model: nearly
@@ -111,10 +112,14 @@ class DigitModel:
             self._model = vosk.Model(model_path=str(self.model_dir))
         except Exception as error:  # vosk raises nothing more precise
             raise DigitModelError(f"{self.model_dir} is no Vosk model that loads") from error
-        self._rate = _sample_rate(self.model_dir)
+        try:
+            self.calibration = Calibration.read(self.model_dir)
+        except CalibrationError as error:
+            raise DigitModelError(str(error)) from error
+        self._rate = sample_rate(self.model_dir)
         self._card_model = _with_graph(self.model_dir, self.model_dir / "graph" / CARD_GRAPH)
         self._prove_words()
-        self._prove_grammar()
+        self._prove_grammars()
         self._prove_card_graph()
 
     def recogniser(self, grammar: Grammar) -> Recogniser:
@@ -144,14 +149,21 @@ class DigitModel:
         if missing:
             raise DigitModelError(f"{self.model_dir} does not know the words: {', '.join(dict.fromkeys(missing))}")
 
-    def _prove_grammar(self) -> None:
-        """With a static graph Vosk ignores a grammar and only warns; so decode spoken digits as yes or no."""
+    def _prove_grammars(self) -> None:
+        """With a static graph Vosk ignores a grammar and only warns; so decode spoken digits with each of them.
+
+        Each may hear its own words only, those of yes and no, or of a choice, in place of the digits spoken; and the
+        two that numbers are heard with, for cards and for challenges, must hear as many as there are.
+        """
         recording = self._proof()
-        heard = len(numbers.plainest(self._hear(recording, Grammar.DIGITS)))
-        if abs(heard - PROOF_DIGITS) > 1:
-            raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
-        if not set(self._hear(recording, Grammar.YES_NO)) <= set(Grammar.YES_NO.words(self._locale)):
+        counted = (Grammar.CARD, Grammar.DIGITS)
+        half = recording[: len(recording) // 2]
+        words = {grammar: self._hear(recording if grammar in counted else half, grammar) for grammar in Grammar}
+        if any(not set(words[grammar]) <= set(grammar.words(self._locale)) for grammar in Grammar):
             raise DigitModelError(f"{self.model_dir} ignores grammars: it needs HCLr.fst and Gr.fst, not HCLG.fst")
+        for heard in (len(numbers.plainest(words[grammar])) for grammar in counted):
+            if abs(heard - PROOF_DIGITS) > 1:
+                raise DigitModelError(f"{self.model_dir} hears {heard} digits in a recording of {PROOF_DIGITS}")
 
     def _proof(self) -> Pcm:
         return read_audio(Path(__file__).with_name(PROOFS[self._locale]))
@@ -225,23 +237,23 @@ def _spoken(alternative: dict[str, Any]) -> Spoken:
     return Spoken(words, alternative["confidence"])
 
 
-def _with_graph(model_dir: Path, grammar: Path) -> vosk.Model | None:
-    """The model with another Gr.fst: Vosk reads grammars from a file only under that name, so in a folder of links."""
-    if not grammar.exists():
+def _with_graph(model_dir: Path, graph: Path) -> vosk.Model | None:
+    """The model with a graph of its own: Vosk reads it only under the name HCLG.fst, so in a folder of links."""
+    if not graph.exists():
         return None
-    with tempfile.TemporaryDirectory(prefix="ivr-model-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="ivr-model-") as made:
+        folder = Path(made)
         (folder / "graph").mkdir()
         for part in ("am", "conf", "ivector"):
             if (model_dir / part).exists():
                 (folder / part).symlink_to((model_dir / part).resolve())
-        for file in (model_dir / "graph").iterdir():
-            target = grammar if file.name == "Gr.fst" else file
-            (folder / "graph" / file.name).symlink_to(target.resolve())
+        for name in ("words.txt", "phones"):
+            (folder / "graph" / name).symlink_to((model_dir / "graph" / name).resolve())
+        (folder / "graph" / "HCLG.fst").symlink_to(graph.resolve())
         return vosk.Model(model_path=str(folder))
 
 
-def _sample_rate(model_dir: Path) -> int:
+def sample_rate(model_dir: Path) -> int:
     """The rate a model's features are made at, from its ``mfcc.conf``; Kaldi's default is 16 kHz."""
     for conf in (model_dir / "conf" / "mfcc.conf", model_dir / "mfcc.conf"):
         if conf.exists():

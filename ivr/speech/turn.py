@@ -78,6 +78,7 @@ class Listening:
             answer=self._expect.keyed_answer(keys) if keys else ear.answer() if ear else None,
             pcm=ulaw_to_pcm(bytes(self._audio)),
             speech_ms=self._activity.speech_ms,
+            onset_ms=self._activity.onset_ms,
         )
 
     def _next_frame(self) -> EndReason | None:

@@ -19,7 +19,7 @@ from ivr.payments.models import Payment
 from ivr.webhooks.models import WebhookDelivery, WebhookEndpoint
 
 DELIVER_JOB = "webhook.deliver"
-Kind = Literal["payment.paid", "payment.refused", "payment.refunded"]
+Kind = Literal["payment.held", "payment.paid", "payment.refused", "payment.refunded"]
 
 
 def emit(
@@ -41,7 +41,7 @@ def emit(
             "payment": payment.id,
             "sequence": sequence,
             "bill": bill.id,
-            "amount_minor": payment.amount_minor,
+            "amount_minor": payment.debit_minor,
             "currency": payment.currency,
         }
         if payment.receipt_number:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import cards, clips, evaluate, features, fluent, kaldi, synthetic
+from . import cards, clips, evaluate, features, fluent, kaldi, synthetic, warm
 from .mixing import Mixer
 from .supply import Supply
 from .train import Settings, Trainer
@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/digits"), help="checkpoints, synthetic speech")
     parser.add_argument("--minutes", type=float, default=80.0, help="training time; resuming continues it")
     parser.add_argument("--start", type=Path, help="begin with the weights of this model, not with random ones")
+    parser.add_argument("--keep", type=float, default=0.5, help="with --start: its share in the weights that ship")
     parser.add_argument("--id", default="digits-1", help="model id in the manifest")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of the training; another process makes examples")
@@ -57,7 +58,10 @@ class Checkpoints:
         log.info("development: %.2f %% digit errors, %d of %d strings exact", 100 * rate, exact, len(errors))
         if rate <= self._best:
             self._best = rate
-            kaldi.write_model(self._args.out, network.exported())
+            layers = network.exported()
+            if self._args.start:
+                layers = warm.averaged(layers, self._args.start, self._args.keep)
+            kaldi.write_model(self._args.out, layers)
             cards.write(self._args.out)
             training = {
                 "minutes": round(trainer.elapsed_s / 60, 1),

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import vosk
 
+from ivr.speech.numbers import edit_distance
+
 from .augment import SAMPLE_RATE
 from .clips import Clip, Corpus
 from .features import mfcc
@@ -25,11 +27,12 @@ GRAMMAR = json.dumps([*VALUE, "double", "triple", UNKNOWN])
 
 @dataclass(frozen=True)
 class Spoken:
-    """A test utterance: int16 samples at 8 kHz, its digits, and whose it is."""
+    """A test utterance: int16 samples at 8 kHz, its digits, whose it is, and how many clips in it came before in it."""
 
     samples: np.ndarray
     digits: str
     speaker: str
+    repeated_clips: int = 0
 
 
 def mu_law(samples: np.ndarray) -> np.ndarray:
@@ -42,20 +45,22 @@ def mu_law(samples: np.ndarray) -> np.ndarray:
 
 def join(
     words: Sequence[tuple[str, Clip]], length: int, rng: np.random.Generator, wanted: str = ""
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, str, int]:
     """A string of ``length`` random digits, or the ``wanted`` ones, from clips; no clip twice in a row if there is
     another. Overlaps and natural gaps, a pause after each four.
 
-    Returns float samples (peak 0.5) with half a second of near silence around, and the digits.
+    Returns float samples (peak 0.5) with half a second of near silence around, the digits, and how many clips were
+    used before in the same string.
     """
     by_word = {w: [c for v, c in words if v == w] for w in {w for w, _ in words}}
     names = sorted(by_word)
-    pieces, digits = [], ""
+    pieces, digits, used = [], "", set()
     at, clip = 0, None
     for i in range(len(wanted) or length):
         word = DIGITS[int(wanted[i])] if wanted else names[rng.integers(len(names))]
         others = [c for c in by_word[word] if c is not clip] or by_word[word]
         clip = others[rng.integers(len(others))]
+        used.add(id(clip))
         piece = clip.cut(80, 120) / (np.abs(clip.samples).max() + 1e-9) * rng.uniform(0.7, 1.0)
         pieces.append((at, piece))
         gap = rng.uniform(-0.03, 0.15) + (rng.uniform(0.05, 0.4) if i % 4 == 3 else 0)
@@ -65,7 +70,7 @@ def join(
     out = rng.standard_normal(2 * margin + max(a + len(p) for a, p in pieces)).astype(np.float32) * 1e-4
     for start, piece in pieces:
         out[margin + start : margin + start + len(piece)] += 0.5 * piece
-    return out, digits
+    return out, digits, len(digits) - len(used)
 
 
 def development_set(corpus: Corpus, count: int = 48, seed: int = 3) -> list[Spoken]:
@@ -75,19 +80,9 @@ def development_set(corpus: Corpus, count: int = 48, seed: int = 3) -> list[Spok
     spoken: list[Spoken] = []
     while len(spoken) < count:
         cast = [speakers[i] for i in rng.integers(len(speakers), size=3)]
-        samples, digits = join([c for s in cast for c in corpus.digits[s]], 16, rng)
+        samples, digits, _ = join([c for s in cast for c in corpus.digits[s]], 16, rng)
         spoken.append(Spoken(mu_law(samples), digits, "+".join(cast)))
     return spoken
-
-
-def edit_distance(reference: str, heard: str) -> int:
-    """Substitutions, deletions and insertions."""
-    row = list(range(len(heard) + 1))
-    for i, expected in enumerate(reference, start=1):
-        diagonal, row[0] = row[0], i
-        for j, got in enumerate(heard, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (expected != got))
-    return row[-1]
 
 
 def digits_of(text: str) -> str:
@@ -101,9 +96,9 @@ def digits_of(text: str) -> str:
     return out
 
 
-def hear(model: vosk.Model, samples: np.ndarray, grammar: str = GRAMMAR) -> str:
-    """The text that Vosk hears in int16 samples at 8 kHz."""
-    recognizer = vosk.KaldiRecognizer(model, SAMPLE_RATE, grammar)
+def hear(model: vosk.Model, samples: np.ndarray, grammar: str = GRAMMAR, rate: int = SAMPLE_RATE) -> str:
+    """The text that Vosk hears in int16 samples at ``rate``."""
+    recognizer = vosk.KaldiRecognizer(model, rate, grammar)
     recognizer.AcceptWaveform(samples.tobytes())
     return str(json.loads(recognizer.FinalResult())["text"])
 

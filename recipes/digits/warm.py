@@ -6,12 +6,14 @@ So a deployer adds recordings of their own and trains for minutes, not hours.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .network import INPUT_SPAN, Layer, Network
+from .network import INPUT_SPAN, Affine, Layer, Network
 
 
 def read_layers(final_mdl: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -24,6 +26,18 @@ def read_layers(final_mdl: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
         at += 10 + weight.nbytes + len(b"<BiasParams> FV ") + 5
         layers.append((weight, np.frombuffer(final_mdl, "<f4", rows, at)))
     return layers
+
+
+def averaged(layers: Sequence[Affine], folder: Path, share: float) -> list[Affine]:
+    """``layers`` of a training that began with the model in ``folder``, with so large a ``share`` of that model.
+
+    Of two networks that lie near each other the mean hears people whom neither has heard better than both do
+    (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+    """
+    return [
+        replace(layer, weight=share * weight + (1 - share) * layer.weight, bias=share * bias + (1 - share) * layer.bias)
+        for layer, (weight, bias) in zip(layers, read_layers((folder / "am/final.mdl").read_bytes()), strict=True)
+    ]
 
 
 def _adopt(layer: Layer, weight: np.ndarray, bias: np.ndarray, inputs: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from recipes.voiceprint.calibrate import calibrate
+from recipes.voiceprint.backend import cohort_embeddings, fit_backend
+from recipes.voiceprint.calibrate import calibrate, rounds_of_calls
 from recipes.voiceprint.data import CropSampler, load_noises, load_speakers
 from recipes.voiceprint.export import averaged_weights, export
 from recipes.voiceprint.train import Architecture, Schedule, Trainer, train
+from voiceprint import Encoder, backend
 
 
 def main() -> None:
@@ -33,7 +35,9 @@ def main() -> None:
         )
         train(Trainer(arch, Schedule(args.minutes), sampler.classes, args.checkpoint), sampler, noises)
     export(arch, averaged_weights(args.checkpoint), args.out)
-    print(json.dumps(calibrate(args.out, development, noises), indent=2))
+    encoder = Encoder.load(args.out)
+    backend.save(args.out, fit_backend(*cohort_embeddings(encoder, speakers, noises)))
+    print(json.dumps(calibrate(args.out, rounds_of_calls(encoder, development, noises)), indent=2))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ivr.call.flow import Call, Event
+from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import SPOKEN_CARD
 from ivr.customers import budget
@@ -38,21 +39,26 @@ def challenge(desk: Desk, call: Call) -> Verdict:
     if desk.utterance is None:
         return Verdict(Event.AGAIN, call)  # keyed: a challenge is to be said
     said = was_said(call.digits, desk.heard.hypotheses)
+    replay = liveness.replay(desk, call, call.customer_id)
+    record: dict[str, object] = {"said": said, "confidence": desk.heard.confidence, "replay": [replay.record]}
+    record |= liveness.times(desk)
     kept, print_ = desk.store.kept(call.sid, SPOKEN_CARD), desk.voiceprint(call.customer_id)
     if kept is None or print_ is None or not desk.heard.hypotheses:
-        return Verdict(Event.AGAIN, call)
+        return Verdict(Event.AGAIN, call, record)
     before = Utterance.from_bytes(kept)
-    voice = desk.scorer.score(print_, [before, desk.utterance])
+    voice = desk.verify(call, {call.customer_id: print_}, [before, desk.utterance])[call.customer_id]
     same = desk.scorer.same_speaker(before, desk.utterance)
-    record = {
-        "said": said,
+    record |= {
         "voice": [(voice.outcome.value, round(voice.llr, 2))],
         "same_speaker": (same.outcome.value, round(same.llr, 2)),
     }
-    if Outcome.INCONCLUSIVE in (voice.outcome, same.outcome):
+    if replay.refuses:
+        return desk.fail(call, [call.customer_id], **record)
+    if Outcome.INCONCLUSIVE in (voice.outcome, same.outcome) or liveness.is_late(desk):
         return Verdict(Event.AGAIN, call, record)
     hers = voice.outcome is Outcome.MATCH and same.outcome is Outcome.MATCH
-    if said and hers and not desk.is_locked(call, call.customer_id):
+    if said and hers and desk.may_use_voice(call, call.customer_id):
+        liveness.remember(desk, call, call.customer_id)
         return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
     return desk.fail(call, [call.customer_id], **record)
 
@@ -67,5 +73,5 @@ def key(desk: Desk, call: Call) -> Verdict:
 def _confirmed(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
     assert call.customer_id
     budget.record_success(desk.session, call.customer_id, call.sid, attested=call.attested)
-    count_authenticated_call(desk.session, call.customer_id, call.sid)
+    count_authenticated_call(desk.session, call.customer_id, call.sid, desk.now)
     return Verdict(Event.CONFIRMED, call, record)

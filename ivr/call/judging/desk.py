@@ -10,16 +10,18 @@ from sqlalchemy.orm import Session
 
 from ivr.call.flow import Call, Event, State
 from ivr.call.session import CallStore
-from ivr.customers import budget
+from ivr.customers import budget, watchlist
 from ivr.customers.bills import open_bills
 from ivr.customers.cards import authorised_cards, rehash
 from ivr.customers.models import Bill, Card, Customer
+from ivr.customers.pins import has_pin
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, load_voiceprint
 from ivr.keys import Keyring
 from ivr.speech.cards import CardHash, guesses, which_card
 from ivr.speech.expect import Heard
 from ivr.speech.pan import pan_hash
-from voiceprint import Encoder, Scorer, Utterance, Voiceprint
+from voiceprint import Decision, Encoder, Outcome, Scorer, Utterance, Voiceprint
+from voiceprint.replay import Sound
 
 CHALLENGES_PER_CUSTOMER = 10  # an hour
 
@@ -46,6 +48,7 @@ class Desk:
     step: int
     heard: Heard
     utterance: Utterance | None  # the voice of this turn; None where only keys came
+    sound: Sound | None  # the same, to be compared with what was said before
 
     def fail(self, call: Call, customer_ids: Sequence[str], **decisions: object) -> Verdict:
         """A factor was wrong: one failure more for everyone the caller may have been, and the same words as ever."""
@@ -56,6 +59,13 @@ class Desk:
         """Whether too many failures went before: of calls like this one, where attestation tells them apart."""
         return budget.is_locked(self.session, customer_id, self.now, attested=call.attested)
 
+    def may_use_voice(self, call: Call, customer_id: str) -> bool:
+        """Whether a voice may be accepted: not after many failures, until a card and its PIN were keyed once."""
+        if self.is_locked(call, customer_id):
+            return False
+        failures = budget.failures_in_a_row(self.session, customer_id, attested=call.attested)
+        return failures < budget.FREE_IN_A_ROW or not has_pin(self.session, customer_id)
+
     def may_challenge(self, customer_id: str) -> bool:
         """Challenges are not to be had without end: whoever has a recording would wait for its digits."""
         return self.store.within(f"challenge:{customer_id}", CHALLENGES_PER_CUSTOMER, 3600)
@@ -64,6 +74,22 @@ class Desk:
         """The customer's voiceprint by the encoder in force."""
         blob = load_voiceprint(self.session, customer_id, self.encoder.model_id, self.keyring)
         return Voiceprint.from_bytes(blob) if blob else None
+
+    def verify(
+        self, call: Call, claimed: Mapping[str, Voiceprint], utterances: Sequence[Utterance]
+    ) -> dict[str, Decision]:
+        """Whether the caller is each of these customers. Whom a known impostor's voice fits better, nobody is."""
+        decisions = {who: self.scorer.score(print_, utterances) for who, print_ in claimed.items()}
+        watched = watchlist.watched_voices(self.session, self.encoder.model_id, self.keyring)
+        found = self.scorer.best_match(watched, utterances) if decisions else None
+        if found is None:
+            return decisions
+        entry_id, heard = found
+        worse = {who: decision for who, decision in decisions.items() if decision.llr < heard.llr}
+        if worse:
+            watchlist.record_match(self.session, entry_id, call.sid, self.step, self.now)
+        refused = {who: replace(d, outcome=Outcome.NO_MATCH, reason="watch list") for who, d in worse.items()}
+        return decisions | refused
 
     def card_of(self, call: Call, customer_id: str, candidates: Sequence[str]) -> str | None:
         """The id of the customer's authorised card that is among the candidates, as many as may be guessed."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import replace
 
 from ivr.call.flow import Call, Event, State
+from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.session import CODE, NEW_PIN, STRINGS, VOICEPRINT
-from ivr.customers import enrolment, pins
+from ivr.call.session import CODE, NEW_PIN, PRINTS, STRINGS, VOICEPRINT
+from ivr.customers import enrolment, pins, utterances
 from ivr.customers.notices import notify
 from ivr.customers.voiceprints import (
     CONSENT_TEXT_VERSION,
@@ -18,7 +20,7 @@ from ivr.customers.voiceprints import (
     record_consent,
     store_voiceprint,
 )
-from voiceprint import PoorQuality, Utterance, Voiceprint, enrol
+from voiceprint import PoorQuality, Utterance, Voiceprint, enrol, extend
 
 _KEPT_AS = dict(zip((State.ENROL_1, State.ENROL_2, State.ENROL_3), STRINGS, strict=True))
 
@@ -36,16 +38,25 @@ def string(desk: Desk, call: Call) -> Verdict:
     readings = desk.heard.hypotheses[:3]
     if desk.utterance is None or not any(_nearly(h.digits, call.digits) for h in readings):
         return Verdict(Event.AGAIN, call)
-    desk.store.keep(call.sid, _KEPT_AS[call.state], desk.utterance.to_bytes())
+    assert call.customer_id
+    assert desk.sound
+    replay = liveness.replay(desk, call, call.customer_id)
+    record = {"replay": [replay.record], **liveness.times(desk)}
+    if replay.refuses:
+        return desk.fail(call, [call.customer_id], **record)
+    name = _KEPT_AS[call.state]
+    secret = utterances.secret_of(desk.session, call.customer_id, desk.keyring)
+    desk.store.keep(call.sid, name, desk.utterance.to_bytes())
+    desk.store.keep(call.sid, PRINTS[name], desk.sound.fingerprint(secret))
     if call.state is not State.ENROL_3:
-        return Verdict(Event.HEARD, call)
+        return Verdict(Event.HEARD, call, record)
     kept = [desk.store.kept(call.sid, name) for name in STRINGS]
     try:
         voiceprint = enrol([Utterance.from_bytes(blob) for blob in kept if blob], desk.scorer.enrolment_limits)
     except PoorQuality as poor:
-        return Verdict(Event.POOR, call, {"quality": str(poor.advice)})
+        return Verdict(Event.POOR, call, {"quality": str(poor.advice), **record})
     desk.store.keep(call.sid, VOICEPRINT, voiceprint.to_bytes())
-    return Verdict(Event.HEARD, call)
+    return Verdict(Event.HEARD, call, record)
 
 
 def new_pin(desk: Desk, call: Call) -> Verdict:
@@ -75,7 +86,7 @@ def repeated_pin(desk: Desk, call: Call) -> Verdict:
         blob = desk.store.kept(call.sid, VOICEPRINT)
         if blob is None:
             return Verdict(Event.EXHAUSTED, call, {"enrolment": "took too long"})
-        _replace_voiceprint(desk, call.customer_id, call.sid, Voiceprint.from_bytes(blob))
+        _store_voiceprint(desk, call.customer_id, call.sid, Voiceprint.from_bytes(blob))
     else:
         delete_voiceprint(desk.session, call.customer_id, desk.now)
     pins.set_pin(
@@ -91,7 +102,11 @@ def repeated_pin(desk: Desk, call: Call) -> Verdict:
     return Verdict(Event.SET, call)
 
 
-def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint: Voiceprint) -> None:
+def _store_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint: Voiceprint) -> None:
+    """Together with what an earlier call enrolled, if that was the same voice; else in its place."""
+    if earlier := desk.voiceprint(customer_id):
+        with suppress(PoorQuality):
+            voiceprint = extend(earlier, voiceprint, desk.scorer.enrolment_limits)
     given = record_consent(
         desk.session,
         customer_id,
@@ -111,6 +126,18 @@ def _replace_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint:
         now=desk.now,
         call_sid=call_sid,
     )
+    for name in PRINTS.values():
+        if fingerprint := desk.store.kept(call_sid, name):
+            utterances.remember(
+                desk.session,
+                customer_id,
+                fingerprint,
+                call_sid=call_sid,
+                step=name,
+                consent_id=given.id,
+                keyring=desk.keyring,
+                now=desk.now,
+            )
 
 
 def _nearly(heard: str, asked: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ivr.call.flow import Call, Event
+from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import CODE, SPOKEN_CARD
 from ivr.customers import enrolment, pins
@@ -52,20 +53,24 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
     """The voice is matched first; only for whom it matched are the digits compared."""
     if desk.utterance is None:
         return Verdict(Event.AGAIN, call)
-    decisions = {
-        customer_id: desk.scorer.score(print_, [desk.utterance])
-        for customer_id in call.customer_ids
-        if (print_ := desk.voiceprint(customer_id))
-    }
+    enrolled = {c: print_ for c in call.customer_ids if (print_ := desk.voiceprint(c))}
+    decisions = desk.verify(call, enrolled, [desk.utterance])
+    replays = {customer_id: liveness.replay(desk, call, customer_id) for customer_id in decisions}
     record: dict[str, object] = {
         "candidates": len(said),
+        "confidence": desk.heard.confidence,
         "voice": sorted((d.outcome.value, round(d.llr, 2)) for d in decisions.values()),
+        "replay": sorted(r.record for r in replays.values()),
+        **liveness.times(desk),
     }
+    if played := [c for c, r in replays.items() if r.refuses]:
+        return desk.fail(_without_keypad(call, played), played, **record)
     matched = [c for c, d in decisions.items() if d.outcome is Outcome.MATCH]
     for customer_id in matched:
         card_id = desk.card_of(call, customer_id, said)
-        if card_id and not desk.is_locked(call, customer_id) and desk.may_challenge(customer_id):
+        if card_id and desk.may_use_voice(call, customer_id) and desk.may_challenge(customer_id):
             desk.store.keep(call.sid, SPOKEN_CARD, desk.utterance.to_bytes())
+            liveness.remember(desk, call, customer_id)
             accepted = desk.accept(call, customer_id, card_id, ("spoken card", "voice"))
             return replace(accepted, decisions={**accepted.decisions, **record, "card": True})
     if any(d.outcome is Outcome.INCONCLUSIVE for d in decisions.values()):
@@ -74,9 +79,13 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
     if longest < SPOKEN_ATTEMPT_DIGITS or (matched and not said):
         return Verdict(Event.AGAIN, call, record)  # not heard well enough to be anyone's failure
     others = [c for c, d in decisions.items() if d.outcome is Outcome.NO_MATCH]
-    call = replace(call, mismatched=tuple(sorted({*call.mismatched, *others})))
     # Who was recognised has erred; where nobody was, everyone whose voice was compared has been tried.
-    return desk.fail(call, matched or [*decisions], **record, card=False if matched else None)
+    return desk.fail(_without_keypad(call, others), matched or [*decisions], **record, card=False if matched else None)
+
+
+def _without_keypad(call: Call, customer_ids: Sequence[str]) -> Call:
+    """It was not they who spoke: in this call the keypad does not stand in for their voice."""
+    return replace(call, mismatched=tuple(sorted({*call.mismatched, *customer_ids})))
 
 
 def _keyed(desk: Desk, call: Call) -> Verdict:

@@ -19,6 +19,7 @@ from ivr.keys import Keyring
 from ivr.speech.expect import EndReason, Heard
 from ivr.store.db import Database
 from voiceprint import Encoder, Scorer, Utterance
+from voiceprint.replay import Sound
 
 log = structlog.get_logger()
 
@@ -89,9 +90,9 @@ class Judge:
         """
         embedded = started = time.monotonic()
         try:
-            utterance = self._embed(call, heard)
+            utterance, sound = self._voice(call, heard)
             embedded = time.monotonic()
-            verdict = self._judge(step, call, heard, utterance)
+            verdict = self._judge(step, call, heard, utterance, sound)
         except Exception:
             log.exception("turn not judged", call=call.sid, step=step)
             verdict = Verdict(Event.AGAIN, call)
@@ -108,11 +109,13 @@ class Judge:
                     session, [call.customer_id], call.sid, str(step), self._clock(), attested=call.attested
                 )
 
-    def _embed(self, call: Call, heard: Heard) -> Utterance | None:
+    def _voice(self, call: Call, heard: Heard) -> tuple[Utterance | None, Sound | None]:
         voiced = call.state in VOICED and not heard.keys and heard.end not in _ENDS
-        return self._encoder.embed(heard.pcm) if voiced else None
+        return (self._encoder.embed(heard.pcm), Sound(heard.pcm)) if voiced else (None, None)
 
-    def _judge(self, step: int, call: Call, heard: Heard, utterance: Utterance | None) -> Verdict:
+    def _judge(
+        self, step: int, call: Call, heard: Heard, utterance: Utterance | None, sound: Sound | None
+    ) -> Verdict:
         with self._database.transaction() as session:
             desk = Desk(
                 session=session,
@@ -124,6 +127,7 @@ class Judge:
                 step=step,
                 heard=heard,
                 utterance=utterance,
+                sound=sound,
             )
             ended = _ENDS.get(heard.end)
             if ended is None:

@@ -29,8 +29,11 @@ def command() -> None:
 @click.option(
     "--due", type=click.DateTime(["%Y-%m-%d"]), help="YYYY-MM-DD; the bill due first is read first."
 )
+@click.option(
+    "--hold", is_flag=True, help="Only hold the amount when it is paid; `ivr payments post` debits it, or a part."
+)
 def add(
-    customer: str, amount: str, currency: str, merchant: str, description: str, due: datetime | None
+    customer: str, amount: str, currency: str, merchant: str, description: str, due: datetime | None, hold: bool
 ) -> None:
     """Add an open bill and print its id."""
     now = utc_now()
@@ -45,6 +48,7 @@ def add(
             currency=currency,
             description=description,
             due_at=due.replace(tzinfo=UTC) if due else None,
+            hold_only=hold,
             now=now,
         )
         audit.record(session, desk.who(), "bill.created", customer_id, now, bill=bill.id)

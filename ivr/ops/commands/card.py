@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import date
 
 import click
@@ -34,7 +35,7 @@ def command() -> None:
     "--authorised-by", required=True, help="Whose word this is, e.g. 'signed form of 3 May, M. Smith'."
 )
 @click.option("--text-version", default=cards.AUTHORISATION_TEXT_VERSION, show_default=True)
-@click.option("--token", help="The bank's token, if the bank has given one; else it is asked for one.")
+@click.option("--token", help="The bank's token of the card, such as Stripe's pm_...; else the bank is asked for one.")
 @click.option("--limit", help="The most that one payment may take, e.g. 500.00.")
 @click.option(
     "--limit-currency", default="USD", show_default=True, help="Whose minor units the limit counts."
@@ -65,7 +66,9 @@ def add(
             raise cards.InvalidCard(f"{wrong}; see `ivr customer add --test`") from None
     pan = _read_number(from_stdin)
     cards.check_number(pan)
-    issued = _tokenise(bank, pan, exp_year, exp_month) if token is None else None
+    issued = _issued(lambda: bank.card(token) if token else bank.tokenise(pan, exp_year, exp_month))
+    if issued.last4 != pan[-4:]:
+        raise cards.InvalidCard("the bank's token stands for another card than the number just given")
     with desk.transaction() as session:
         card = cards.add_card(
             session,
@@ -73,8 +76,8 @@ def add(
             pan,
             exp_year=exp_year,
             exp_month=exp_month,
-            token=issued.token if issued else token or "",
-            brand=issued.brand if issued else None,
+            token=issued.token,
+            brand=issued.brand,
             authorised_by=authorised_by,
             text_version=text_version,
             limit_minor=limit_minor,
@@ -140,11 +143,11 @@ def _read_number(from_stdin: bool) -> str:
     return re.sub(r"[ -]", "", number.strip())
 
 
-def _tokenise(bank: banks_answer.Bank, pan: str, exp_year: int, exp_month: int) -> banks_answer.Token:
+def _issued(ask: Callable[[], banks_answer.Token]) -> banks_answer.Token:
     try:
-        return bank.tokenise(pan, exp_year, exp_month)
+        return ask()
     except banks_answer.InvalidCard as error:
-        raise cards.InvalidCard(f"the bank gives no token for this card: {error}") from None
+        raise cards.InvalidCard(f"the bank has no token for this card: {error}") from None
     except banks_answer.BankError as error:
         raise click.ClickException(f"the bank gave no token, and nothing was stored: {error}") from None
 

@@ -17,9 +17,9 @@ from ivr.customers.models import Customer, FailureBudget
 from ivr.customers.money import format_amount
 from ivr.customers.pins import has_pin
 from ivr.customers.register import add_customer, require_customer
-from ivr.customers.voiceprints import has_voiceprint, is_provisional
+from ivr.customers.voiceprints import is_provisional, model_of_voiceprint
 from ivr.locales import LOCALES
-from ivr.ops import desk
+from ivr.ops import desk, voices
 
 
 @click.group()
@@ -88,11 +88,19 @@ def _on_file(session: Session, customer: Customer, now: datetime) -> Iterator[tu
     yield "cards", "\n".join(f"{c.brand} •••• {c.last4}" for c in cards)
     bills = open_bills(session, customer.id)
     yield "open bills", "\n".join(f"{format_amount(b.amount_minor, b.currency)} {b.merchant}" for b in bills)
-    yield "voiceprint", "enrolled" if has_voiceprint(session, customer.id) else "none"
+    yield "voiceprint", _voiceprint(model_of_voiceprint(session, customer.id))
     yield "PIN", "set" if has_pin(session, customer.id) else "none"
     if is_provisional(session, customer.id, now):
         yield "provisional", "small payments only: voiceprint or PIN is new"
     yield "failures", _failures(session, customer, now)
+
+
+def _voiceprint(model_id: str | None) -> str:
+    if model_id is None:
+        return "none"
+    if model_id == voices.model_in_force():
+        return "enrolled"
+    return f"enrol again: it is of another model, {model_id}"
 
 
 def _failures(session: Session, customer: Customer, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""``ivr payments``: refunds, what needs a person, settlement, and the proof that books and bank agree."""
+"""``ivr payments``: holds, refunds, what needs a person, settlement, and the proof that books and bank agree."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import sys
 from datetime import datetime
 
 import click
+from sqlalchemy import select
 
 from ivr.clock import utc_now
-from ivr.customers.models import new_id
+from ivr.customers.models import Bill, new_id
+from ivr.customers.money import format_amount
 from ivr.ops import desk
-from ivr.payments import refunds, service
+from ivr.payments import holds, refunds, service
 from ivr.payments import verify as checks
 from ivr.payments.banks import connect
 from ivr.payments.models import Payment
@@ -24,7 +26,7 @@ _OUTCOMES = {"paid": Event.CAPTURE, "refused": Event.DECLINE, "voided": Event.VO
 
 @click.group()
 def command() -> None:
-    """Payments: refunds, what needs a person, settlement, checks."""
+    """Payments: holds, refunds, what needs a person, settlement, checks."""
 
 
 @command.command()
@@ -42,6 +44,55 @@ def refund(payment_id: str, amount_minor: int | None, why: str, key: str) -> Non
     except PaymentError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"refund {asked.id} of {asked.amount_minor} minor units {asked.state}, key {key}")
+
+
+@command.command()
+@click.argument("payment_id", metavar="PAYMENT")
+@click.option("--amount-minor", type=click.IntRange(min=1), help="In minor units; all that is held when omitted.")
+@click.option("--why", required=True)
+@click.option("--key", default=new_id, help="Idempotency key: the same key never posts twice.")
+def post(payment_id: str, amount_minor: int | None, why: str, key: str) -> None:
+    """Debit what is held for a payment, whole or in part; the rest is released."""
+    capabilities = connect(settings()).capabilities
+    try:
+        with desk.transaction() as session:
+            amount = holds.post(
+                session, payment_id, amount_minor, capabilities, key=key, who=desk.who(), why=why, now=utc_now()
+            )
+    except PaymentError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"payment {payment_id}: {amount} minor units to be debited, key {key}")
+
+
+@command.command()
+@click.argument("payment_id", metavar="PAYMENT")
+@click.option("--why", required=True)
+@click.option("--key", default=new_id, help="Idempotency key: the same key is answered as the first time.")
+def release(payment_id: str, why: str, key: str) -> None:
+    """Give back what is held for a payment; nothing is debited."""
+    try:
+        with desk.transaction() as session:
+            holds.release(session, payment_id, key=key, who=desk.who(), why=why, now=utc_now())
+    except PaymentError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"payment {payment_id}: to be released, key {key}")
+
+
+@command.command(name="held")
+def held_() -> None:
+    """What is held and waits to be posted or released, the first to expire first."""
+    with desk.transaction() as session:
+        found = session.execute(
+            select(Payment, Bill.merchant)
+            .join(Bill, Bill.id == Payment.bill_id)
+            .where(Payment.state == State.HELD)
+            .order_by(Payment.hold_expires_at)
+        )
+        rows = [
+            (p.id, merchant, format_amount(p.amount_minor, p.currency), desk.minute(p.hold_expires_at))
+            for p, merchant in found
+        ]
+    desk.print_table(("payment", "merchant", "amount", "held until"), rows, empty="nothing is held")
 
 
 @command.command()

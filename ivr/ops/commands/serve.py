@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import click
 import requests
 
+from ivr.payments.banks import connect
 from ivr.settings import settings
 
 APP = "ivr.app:create_app()"
@@ -31,6 +32,7 @@ def command(host: str, port: int, workers: int) -> None:
             "IVR_AUTH_TOKEN is not set, so no request could be known to be the carrier's. "
             "Take it from the Twilio console (Account > API keys & tokens), or any word for simulated calls."
         )
+    connect(settings())  # what is wrong with the bank's settings is said now, not by each process
     arguments = [
         "--worker-class=gthread",
         f"--threads={THREADS}",

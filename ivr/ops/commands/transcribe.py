@@ -29,6 +29,7 @@ class Transcript:
     seconds: float
     words: tuple[Word, ...] = field(repr=False)
     hypotheses: list[Hypothesis] = field(repr=False)
+    digit_confidence: list[float] = field(repr=False)  # that each digit of the best string was said
 
     @property
     def digits(self) -> str:
@@ -36,10 +37,13 @@ class Transcript:
 
     def as_json(self) -> str:
         alternatives = [{"digits": h.digits, "score": round(h.score, 3)} for h in self.hypotheses]
+        confidence = self.hypotheses[0].confidence if self.hypotheses else None
         return json.dumps(
             {
                 "file": self.file,
                 "digits": self.digits,
+                "confidence": None if confidence is None else round(confidence, 3),
+                "digit_confidence": [round(c, 3) for c in self.digit_confidence],
                 "alternatives": alternatives,
                 "seconds": round(self.seconds, 3),
             }
@@ -60,8 +64,11 @@ def transcribe(model: DigitModel, file: str) -> Transcript:
     for piece in _pieces(pcm):
         recogniser.accept(piece)
     spoken = recogniser.finish(MAX_ALTERNATIVES)
-    heard = hypotheses(((s.texts, s.score) for s in spoken), limit=SHOWN_ALTERNATIVES)
-    return Transcript(file, len(pcm) / SAMPLE_RATE, spoken[0].words, [h for h in heard if h.digits])
+    heard = [h for h in hypotheses((s.texts, s.score) for s in spoken) if h.digits]
+    each = model.calibration.of_digits(heard) if model.calibration else []
+    if model.calibration:
+        heard = model.calibration.with_confidence(heard, whole_cards=False)
+    return Transcript(file, len(pcm) / SAMPLE_RATE, spoken[0].words, heard[:SHOWN_ALTERNATIVES], each)
 
 
 def _pieces(pcm: Pcm) -> Iterator[Pcm]:
@@ -71,7 +78,7 @@ def _pieces(pcm: Pcm) -> Iterator[Pcm]:
 
 @click.command("transcribe")
 @click.argument("files", metavar="FILE...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: file, digits, alternatives, seconds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: digits, how sure, alternatives.")
 @click.option("--locale", type=click.Choice(LOCALES), default="en", show_default=True, help="What is spoken.")
 @click.option("--from", "listed", type=click.Path(), metavar="LIST", help="A file that names one recording a line.")
 def command(files: tuple[str, ...], as_json: bool, locale: str, listed: str | None) -> None:

@@ -49,14 +49,15 @@ def member(
     *,
     voices: Sequence[Path] = (),
     pin: str | None = None,
+    test: bool = True,
     locale: str = "en",
 ) -> Member:
-    """A test customer with these card numbers, perhaps a voiceprint made of recordings, and a PIN."""
+    """A customer with these card numbers, perhaps a voiceprint made of recordings, and a PIN; perhaps for tests."""
     bank = connect(stage.settings)
     tokens = {pan: bank.tokenise(pan, now.year + 3, 12) for pan in cards}
     voiceprint = _voiceprint(stage.settings.voice_model_dir, tuple(voices)) if voices else None
     with stage.database.transaction() as session:
-        customer = add_customer(session, phones=[phone], locale=locale, test=True, sms=[phone], now=now)
+        customer = add_customer(session, phones=[phone], locale=locale, test=test, sms=[phone], now=now)
         for pan, token in tokens.items():
             add_card(
                 session,

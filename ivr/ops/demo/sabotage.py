@@ -1,7 +1,7 @@
 """Switches one protection off, to show that the scenes would notice.
 
-``python -m ivr.ops.demo.sabotage voice|digits|token|idempotency`` serves like ``ivr serve``, one protection less. It
-lives with the demo: the service itself has no such switch.
+``python -m ivr.ops.demo.sabotage voice|digits|replay|token|idempotency`` serves like ``ivr serve``, one protection
+less. It lives with the demo: the service itself has no such switch.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ def digits() -> None:
     confirm.was_said = lambda *_: True
 
 
+def replay() -> None:
+    """No recording is known again."""
+    from voiceprint.replay import Sound
+
+    Sound.likeness = lambda *_: 0.0  # type: ignore[method-assign]
+
+
 def token() -> None:
     """A stream needs no token of ours."""
     from ivr.call.session import CallStore
@@ -75,6 +82,7 @@ def without_the_databases_guard(database: Database) -> None:
 PROTECTIONS: dict[str, Callable[[], None]] = {
     "voice": voice,
     "digits": digits,
+    "replay": replay,
     "token": token,
     "idempotency": idempotency,
 }

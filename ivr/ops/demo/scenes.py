@@ -46,7 +46,7 @@ class Players:
         """The customer behind the scene's telephone number, once, and a bill."""
         PREPARATIONS[kind](self, scenario.caller.from_)
 
-    def alice(self, phone: str) -> None:
+    def alice(self, phone: str, *, test: bool = True) -> None:
         """A customer with two cards, a voiceprint that is no longer new, a PIN, and one bill."""
         if phone not in self._known:
             self._known[phone] = cast.member(
@@ -56,8 +56,13 @@ class Players:
                 self.now,
                 voices=[shipped(f"fixtures/audio/alice/enrol_{i}.wav") for i in (1, 2, 3)],
                 pin=cast.PIN,
+                test=test,
             )
         self.owes(phone, 4210, MERCHANT)
+
+    def real(self, phone: str) -> None:
+        """The same, but no test customer: recordings are not let through for her, nor can the sandbox debit her."""
+        self.alice(phone, test=False)
 
     def dora(self, phone: str) -> None:
         """A customer who never gave a voiceprint."""
@@ -97,6 +102,9 @@ class Players:
     def nobody(self, phone: str) -> None:
         """A number that no customer has."""
 
+    def nobody_new(self, phone: str) -> None:
+        """The customer of the scene before, who owes what she owed."""
+
     def _cards(self, *names: str) -> list[str]:
         return [self.values[f"card.{name}"] for name in names]
 
@@ -116,6 +124,8 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "12": Players.returning,
     "20": Players.wei,
     "21": Players.keying_in_chinese,
+    "14": Players.real,
+    "15": Players.nobody_new,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
 
@@ -123,7 +133,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
 IN_CHINESE = ("20", "21")
 
 #: Scenes that go on where another ended.
-AFTER = {"08": "01", "12": "11"}
+AFTER = {"08": "01", "12": "11", "15": "14"}
 
 
 def play_all(stage: Stage, console: Console, speed: float, only: tuple[str, ...], now: datetime) -> Iterator[Result]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from ivr.ops.simcarrier.scenario import ScenarioError
 from ivr.speech.audio import FRAME_MS, SAMPLE_RATE, pcm_to_ulaw, read_audio
@@ -92,6 +94,19 @@ def mixed(pcm: Pcm, noise: Pcm | None) -> Pcm:
         return pcm
     both = pcm.astype(np.int32) + np.resize(noise, len(pcm))
     return np.clip(both, -32768, 32767).astype(np.int16)
+
+
+def played_again(pcm: Pcm, codec: str | None, gain_db: float) -> Pcm:
+    """``pcm`` as a recording of it sounds over another line: louder or softer, and through its codec."""
+    louder = np.clip(pcm * 10 ** (gain_db / 20), -32768, 32767).astype(np.int16) if gain_db else pcm
+    if codec is None:
+        return louder
+    coded = io.BytesIO()
+    subtype = {"alaw": "ALAW", "gsm": "GSM610"}[codec]
+    soundfile.write(coded, louder, SAMPLE_RATE, format="WAV", subtype=subtype)
+    coded.seek(0)
+    again: Pcm = soundfile.read(coded, dtype="int16")[0]
+    return again
 
 
 def _quiet(rng: random.Random, bounds_s: tuple[float, float]) -> Pcm:

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ivr.ops.simcarrier.audio import FRAME_S, SILENT_FRAME, Pcm, Voices, frames, last_speech_frame, mixed
+from ivr.ops.simcarrier.audio import (
+    FRAME_S,
+    SILENT_FRAME,
+    Pcm,
+    Voices,
+    frames,
+    last_speech_frame,
+    mixed,
+    played_again,
+)
 from ivr.ops.simcarrier.record import Answered, CallRecord, KeysLost, mask
 from ivr.ops.simcarrier.scenario import NO_FAULTS, Faults, Scenario, ScenarioError, Turn
 
@@ -197,6 +206,7 @@ class Caller:
         else:
             words = self._filled(turn.say or "")
             what, pcm = f"“{mask(words)}”", self._voices.spoken(words, self._spec.voice, self._rng)
+        pcm = played_again(pcm, turn.through, turn.gain_db)
         if not np.any(pcm):
             raise ScenarioError(f"{what} is silent")
         self._speech = _Speech(start_s, frames(mixed(pcm, noise)), last_speech_frame(pcm))

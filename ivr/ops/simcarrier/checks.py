@@ -155,6 +155,8 @@ def _in_words(turn: Turn) -> str:
     for name, value in turn.decisions.items():
         if name == "voice":
             words += [f"voice {outcome} {llr:+.1f}" for outcome, llr in value]
+        elif name == "replay":
+            words += [f"{verdict} {likeness:.2f}" for verdict, likeness in value]
         elif isinstance(value, bool):
             words.append(f"{name} {'right' if value else 'wrong'}")
     return f"{turn.event}: {', '.join(words) or turn.decisions.get('end', '')}"

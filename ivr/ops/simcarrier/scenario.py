@@ -61,6 +61,8 @@ class Turn(Faults):
     keys: Keys | None = None
     silence: float | None = Field(default=None, ge=0)
     noise: str | None = None
+    through: Literal["alaw", "gsm"] | None = None  # what is said was recorded, and is played over another line
+    gain_db: float = Field(default=0.0, ge=-40, le=20)
     hangup: bool = False
     barge: bool = False
     key_gap_ms: int = Field(default=150, ge=10)
@@ -84,6 +86,8 @@ class Turn(Faults):
             raise ValueError(f"{' and '.join(done)} cannot stand in one turn")
         if self.noise and self.silence is None and not self.speaks:
             raise ValueError("noise needs silence = SECONDS, or something said over it")
+        if (self.through or self.gain_db) and not self.speaks:
+            raise ValueError("through and gain_db need something said")
         if self.only_listens and self.expect is None:
             raise ValueError("nothing is expected and nothing done")
         return self

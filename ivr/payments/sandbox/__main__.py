@@ -13,6 +13,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from ivr import log
 from ivr.payments.sandbox.app import create_app
 from ivr.payments.sandbox.books import Books
+from ivr.payments.sandbox.confirming import Confirming
+from ivr.webhooks.signature import is_secret
 
 
 class _Quiet(WSGIRequestHandler):
@@ -26,10 +28,17 @@ class _Quiet(WSGIRequestHandler):
 @click.option(
     "--data", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of its books."
 )
-def main(host: str, port: int, data: Path) -> None:
+@click.option("--confirm-at", metavar="URL", help="Where each debit must be confirmed, by IVR_BANK_NOTICE_SECRET.")
+def main(host: str, port: int, data: Path, confirm_at: str | None) -> None:
     """A bank with play money, for tests and demonstrations."""
     log.configure("WARNING")
-    app = create_app(Books(data), os.environ.get("IVR_BANK_API_KEY", "sandbox"))
+    books, confirming = Books(data), None
+    if confirm_at:
+        secret = os.environ.get("IVR_BANK_NOTICE_SECRET", "")
+        if not is_secret(secret):
+            raise click.UsageError("--confirm-at needs IVR_BANK_NOTICE_SECRET: whsec_ and base64 of 24 to 64 bytes")
+        confirming = Confirming(books, confirm_at, secret)
+    app = create_app(books, os.environ.get("IVR_BANK_API_KEY", "sandbox"), confirming)
     server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"sandbox bank ready on http://{host}:{server.server_port}", flush=True)

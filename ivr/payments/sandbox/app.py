@@ -3,58 +3,73 @@
 =============================== ====================================== ================================
 POST /accounts                  pan, name, balance_minor               token, brand, last4
 POST /tokens                    pan, exp_year, exp_month               token, brand, last4
+GET  /tokens/TOKEN                                                     token, brand, last4
 POST /authorisations            token, amount_minor, currency,         the authorisation
-                                reference
-POST /authorisations/ID/capture                                        the authorisation
+                                reference, merchant
+POST /authorisations/ID/capture amount_minor (default: the whole)      the authorisation
 POST /authorisations/ID/void                                           the authorisation
 POST /authorisations/ID/refund  amount_minor                           the refund
 GET  /authorisations?key=KEY                                           the authorisation, or 404
-GET  /_books                                                           accounts, authorisations, captures, refunds
+GET  /authorisations/ID                                                the authorisation, or 404
+GET  /references/REFERENCE                                             the authorisation, or 404
+GET  /statement?after=NEXT                                             lines, and the next page
+GET  /customers/ID              (no key)                               a page on which the customer agrees
+GET  /_books                                                           accounts, authorisations, captures, refunds,
+                                                                       notices
 POST /_control                  latency_ms, answer_delay_ms, fail,     what is in force
-                                lose, decline
+                                lose, decline, hold_s, unasked
 =============================== ====================================== ================================
 
 The POSTs on authorisations need an ``Idempotency-Key``. ``/_control`` replaces everything that was in force:
 ``latency_ms`` waits before a request is booked, ``answer_delay_ms`` after it; ``{"fail": {"authorise": 2}}``
 answers 503 twice and books nothing; ``lose`` books first and answers 503 then;
-``{"decline": {"authorise": "blocked"}}`` declines every authorisation. Operations: tokenise, authorise,
-capture, void, refund, look_up.
+``{"decline": {"authorise": "blocked"}}`` declines every authorisation; ``hold_s`` is how long what is authorised
+from now on is held; with ``unasked`` the bank posts it by itself. Operations: tokenise, authorise, capture, void,
+refund, look_up.
+
+With ``--confirm-at URL`` nothing is posted before that URL confirmed it: see ``confirming``.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from ivr.payments.bank import DeclineReason
 from ivr.payments.sandbox.books import (
+    AUTHORISATION_LIFE,
     DEFAULT_BALANCE_MINOR,
     BookError,
     Books,
     Row,
+    agree,
     authorise,
     capture,
     error_body,
     refund,
     void,
 )
+from ivr.payments.sandbox.confirming import Confirming
 
 Operation = Literal["tokenise", "authorise", "capture", "void", "refund", "look_up"]
+LONGEST_KEY = 128
 _DelayMs = Annotated[int, Field(ge=0, le=60_000)]
 _Amount = Annotated[int, Field(gt=0, le=10**15)]
 
 
 class _Request(BaseModel):
     # Errors must not repeat what was sent: it may be a card number.
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class NewAccount(_Request):
@@ -73,7 +88,13 @@ class NewAuthorisation(_Request):
     token: str
     amount_minor: _Amount
     currency: str = Field(pattern="^[A-Z]{3}$")
-    reference: str = Field(max_length=128)
+    reference: str = Field(min_length=1, max_length=128)
+    merchant: str = Field("", max_length=200)
+    channel: Literal["telephone"] = "telephone"
+
+
+class NewCapture(_Request):
+    amount_minor: _Amount | None = None
 
 
 class NewRefund(_Request):
@@ -81,11 +102,15 @@ class NewRefund(_Request):
 
 
 class Control(_Request):
+    model_config = ConfigDict(strict=False)
+
     latency_ms: _DelayMs = 0
     answer_delay_ms: _DelayMs = 0
     fail: dict[Operation, int] = {}
     lose: dict[Operation, int] = {}
     decline: dict[Literal["authorise"], DeclineReason] = {}
+    hold_s: Annotated[float, Field(gt=0, le=AUTHORISATION_LIFE.total_seconds())] = AUTHORISATION_LIFE.total_seconds()
+    unasked: bool = False
 
 
 class Switchboard:
@@ -105,7 +130,7 @@ class Switchboard:
         time.sleep(control.answer_delay_ms / 1000)
         if self._spend(control.lose, operation):
             raise _unavailable()
-        return jsonify(body), status
+        return jsonify(_shown(body)), status
 
     def _spend(self, failures: dict[Operation, int], operation: Operation) -> bool:
         with self._lock:
@@ -114,15 +139,16 @@ class Switchboard:
             return left > 0
 
 
-def create_app(books: Books, api_key: str) -> Flask:
-    """The bank over these books, for callers who send this key."""
+def create_app(books: Books, api_key: str, confirming: Confirming | None = None) -> Flask:
+    """The bank over these books, for callers who send this key; ``confirming`` is asked before each debit."""
     app = Flask(__name__)
     switchboard = Switchboard()
     _answer_errors(app)
 
     @app.before_request
     def authenticate() -> None:
-        if not hmac.compare_digest(request.headers.get("X-Api-Key", "").encode(), api_key.encode()):
+        key = request.headers.get("X-Api-Key", "").encode()
+        if request.endpoint != "customer" and not hmac.compare_digest(key, api_key.encode()):
             raise BookError(401, "unauthorised", "the header X-Api-Key is missing or wrong")
 
     @app.post("/accounts")
@@ -138,23 +164,40 @@ def create_app(books: Books, api_key: str) -> Flask:
             raise BookError(422, "invalid_card", "the card has expired")
         return switchboard.answer("tokenise", lambda: (201, books.open_account(card.pan)))
 
+    @app.get("/tokens/<token>")
+    def token_card(token: str) -> Response:
+        return jsonify(books.token(token))
+
     @app.post("/authorisations")
     def authorisations() -> tuple[Response, int]:
-        wanted, key = NewAuthorisation.model_validate(_json()).model_dump(), _idempotency_key()
-        decline = switchboard.control.decline.get("authorise")
-        return switchboard.answer(
-            "authorise",
-            lambda: books.once(
-                key, {"authorise": wanted}, lambda db: authorise(db, key=key, decline=decline, **wanted)
-            ),
-        )
+        wanted, key = NewAuthorisation.model_validate(_json()).model_dump(exclude={"channel"}), _idempotency_key()
+        control = switchboard.control
+        decline, life = control.decline.get("authorise"), timedelta(seconds=control.hold_s)
+
+        def work() -> tuple[int, Row]:
+            status, body = books.once(
+                key, {"authorise": wanted}, lambda db: authorise(db, key=key, decline=decline, life=life, **wanted)
+            )
+            if control.unasked and body.get("status") == "authorised":
+                threading.Thread(target=post_unasked, args=[body["id"]], daemon=True).start()
+            return status, body
+
+        return switchboard.answer("authorise", work)
+
+    def post(identifier: str, amount_minor: int | None, key: str) -> tuple[int, Row]:
+        if confirming:
+            confirming.ask(identifier, amount_minor)
+        asked = {"capture": identifier, "amount_minor": amount_minor}
+        return books.once(key, asked, lambda db: capture(db, identifier, amount_minor))
+
+    def post_unasked(identifier: str) -> None:
+        with suppress(BookError):
+            post(identifier, None, f"unasked:{identifier}")
 
     @app.post("/authorisations/<identifier>/capture")
     def captures(identifier: str) -> tuple[Response, int]:
-        key = _idempotency_key()
-        return switchboard.answer(
-            "capture", lambda: books.once(key, {"capture": identifier}, lambda db: capture(db, identifier))
-        )
+        wanted, key = NewCapture.model_validate(_json() if request.content_length else {}), _idempotency_key()
+        return switchboard.answer("capture", lambda: post(identifier, wanted.amount_minor, key))
 
     @app.post("/authorisations/<identifier>/void")
     def voids(identifier: str) -> tuple[Response, int]:
@@ -173,7 +216,34 @@ def create_app(books: Books, api_key: str) -> Flask:
 
     @app.get("/authorisations")
     def look_up() -> tuple[Response, int]:
-        return switchboard.answer("look_up", lambda: (200, books.look_up(request.args.get("key", ""))))
+        key = request.args.get("key", "")
+        if not 1 <= len(key) <= LONGEST_KEY:
+            raise BookError(422, "invalid_request", "the query needs a key of 1 to 128 characters")
+        return switchboard.answer("look_up", lambda: (200, books.standing("key", key)))
+
+    @app.get("/authorisations/<identifier>")
+    def authorisation_now(identifier: str) -> Response:
+        return jsonify(_shown(books.standing("id", identifier)))
+
+    @app.get("/references/<reference>")
+    def find(reference: str) -> Response:
+        return jsonify(_shown(books.standing("reference", reference)))
+
+    @app.get("/statement")
+    def statement() -> Response:
+        after = request.args.get("after", "0")
+        if not re.fullmatch(r"\d{1,15}", after, re.ASCII):
+            raise BookError(422, "invalid_request", "after is what the last page called next")
+        return jsonify(books.statement(int(after)))
+
+    @app.route("/customers/<identifier>", methods=["GET", "POST"])
+    def customer(identifier: str) -> str:
+        if request.method == "POST":
+            with books.transaction() as db:
+                agree(db, identifier)
+            return "Thank you. You can close this page."
+        asked = books.standing("id", identifier)
+        return f"<form method=post>Pay {asked['amount_minor']} minor units? <button>Yes</button></form>"
 
     @app.get("/_books")
     def everything() -> Response:
@@ -201,7 +271,17 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
         code = error.name.lower().replace(" ", "_")
-        return refused(BookError(error.code or 500, code, error.description or error.name))
+        response, status = refused(BookError(error.code or 500, code, error.description or error.name))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(error.valid_methods)
+        return response, status
+
+
+def _shown(body: Row) -> Row:
+    """With the page on which the customer must agree."""
+    if body.get("status") != "customer_needed":
+        return body
+    return body | {"customer_url": f"{request.host_url}customers/{body['id']}"}
 
 
 def _json() -> Any:
@@ -210,7 +290,7 @@ def _json() -> Any:
 
 def _idempotency_key() -> str:
     key = request.headers.get("Idempotency-Key", "")
-    if not 1 <= len(key) <= 128:
+    if not 1 <= len(key) <= LONGEST_KEY:
         raise BookError(400, "idempotency_key_missing", "the header Idempotency-Key is missing or too long")
     return key
 

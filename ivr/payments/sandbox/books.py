@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ivr.speech.pan import LONGEST, SHORTEST, brand, luhn_valid
 
@@ -23,7 +23,9 @@ DECLINES = {
     "400002": "expired",
     "400003": "blocked",
     "400004": "unavailable",
+    "400005": "authentication_required",  # no decline: the customer is asked
 }
+STATEMENT_PAGE = 1000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -33,15 +35,33 @@ CREATE TABLE IF NOT EXISTS authorisations (
     id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, token TEXT NOT NULL REFERENCES accounts,
     amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('authorised', 'declined', 'captured', 'voided')),
-    decline TEXT, expires_at TEXT NOT NULL);
+    decline TEXT, expires_at TEXT NOT NULL, merchant TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS customers_asked (
+    authorisation TEXT PRIMARY KEY REFERENCES authorisations, agreed INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS captures (
     id INTEGER PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
     token TEXT NOT NULL, amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS refunds (
     id INTEGER PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
     amount_minor INTEGER NOT NULL, currency TEXT NOT NULL, reference TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS notices (
+    id TEXT PRIMARY KEY, authorisation TEXT NOT NULL REFERENCES authorisations,
+    amount_minor INTEGER NOT NULL, outcome TEXT);
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request_hash TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL);
+"""
+# Authorisations as they stand: nothing is held before the customer has agreed, where she is asked.
+_STANDING = """
+SELECT id, key, token, amount_minor, currency, reference,
+    CASE WHEN status = 'authorised' AND agreed = 0 THEN 'customer_needed' ELSE status END AS status,
+    decline, expires_at, merchant
+FROM authorisations LEFT JOIN customers_asked ON authorisation = id
+"""
+_STATEMENT = """
+SELECT * FROM (
+    SELECT 2 * id AS number, 'debit' AS kind, reference, amount_minor, currency FROM captures
+    UNION ALL SELECT 2 * id + 1, 'refund', reference, amount_minor, currency FROM refunds)
+WHERE number > ? ORDER BY number LIMIT ?
 """
 
 Row = dict[str, Any]
@@ -64,6 +84,9 @@ class Books:
         with closing(self._connect()) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_SCHEMA)
+            columns = {row["name"] for row in connection.execute("PRAGMA table_info(authorisations)")}
+            if "merchant" not in columns:  # books of a release before
+                connection.execute("ALTER TABLE authorisations ADD COLUMN merchant TEXT NOT NULL DEFAULT ''")
         self._hash_key = _hash_key(folder / "pan.key")
 
     def open_account(self, pan: str, name: str = "", balance_minor: int = DEFAULT_BALANCE_MINOR) -> Row:
@@ -73,7 +96,7 @@ class Books:
                 422, "invalid_card", "no valid card number: 12 to 19 digits with a Luhn check digit"
             )
         pan_hash = hmac.digest(self._hash_key, pan.encode(), hashlib.sha256)
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (pan_hash) DO NOTHING",
                 (
@@ -97,7 +120,7 @@ class Books:
         BookError. A refusal is an answer like any other, and stays.
         """
         request_hash = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        with self._transaction() as db:
+        with self.transaction() as db:
             if first := _one(db, "SELECT request_hash, status, body FROM answers WHERE key = ?", key):
                 if first["request_hash"] != request_hash:
                     raise BookError(
@@ -113,17 +136,32 @@ class Books:
             )
             return status, body
 
-    def look_up(self, key: str) -> Row:
-        """The authorisation sent under an idempotency key, as it stands now."""
-        with self._transaction() as db:
+    def token(self, token: str) -> Row:
+        """The card that a token stands for."""
+        with self.transaction() as db:
+            if found := _one(db, "SELECT token, brand, last4 FROM accounts WHERE token = ?", token):
+                return found
+        raise BookError(404, "not_found", "no account has this token")
+
+    def standing(self, column: Literal["id", "key", "reference"], value: str) -> Row:
+        """An authorisation as it stands now; of several under one reference, the last."""
+        with self.transaction() as db:
             _expire(db)
-            if found := _one(db, "SELECT * FROM authorisations WHERE key = ?", key):
+            if found := _one(db, f"{_STANDING} WHERE {column} = ? ORDER BY authorisations.rowid DESC", value):
                 return public(found)
-        raise BookError(404, "not_found", "no authorisation came under this key")
+        raise BookError(404, "not_found", f"no authorisation has this {column}")
+
+    def statement(self, after: int) -> Row:
+        """What was debited and given back, a page at a time."""
+        with self.transaction() as db:
+            lines = _all(db, _STATEMENT, after, STATEMENT_PAGE)
+        last = lines[-1]["number"] if len(lines) == STATEMENT_PAGE else None
+        shown = [{name: value for name, value in line.items() if name != "number"} for line in lines]
+        return {"lines": shown, "next": None if last is None else str(last)}
 
     def everything(self) -> Row:
-        """All accounts with their balances, all authorisations, all captures."""
-        with self._transaction() as db:
+        """All accounts with their balances, all authorisations, captures, refunds and notices."""
+        with self.transaction() as db:
             _expire(db)
             accounts = _all(db, "SELECT token, name, brand, last4, decline, opening_minor FROM accounts")
             for account in accounts:
@@ -142,6 +180,7 @@ class Books:
                 "authorisations": authorisations,
                 "captures": _all(db, "SELECT * FROM captures ORDER BY id"),
                 "refunds": _all(db, "SELECT * FROM refunds ORDER BY id"),
+                "notices": _all(db, "SELECT * FROM notices ORDER BY rowid"),
             }
 
     def _connect(self) -> sqlite3.Connection:
@@ -150,7 +189,8 @@ class Books:
         return connection
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is alone, for whoever adds to the books."""
         with closing(self._connect()) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -169,7 +209,9 @@ def authorise(
     amount_minor: int,
     currency: str,
     reference: str,
+    merchant: str = "",
     decline: str | None = None,
+    life: timedelta = AUTHORISATION_LIFE,
 ) -> Row:
     """Hold an amount, or decline: for ``decline`` if given, else by the card and its balance."""
     _expire(db)
@@ -177,14 +219,18 @@ def authorise(
     if account is None:
         raise BookError(404, "not_found", "no account has this token")
     spent = db.execute(
-        "SELECT coalesce(sum(amount_minor), 0) FROM authorisations"
-        " WHERE token = ? AND currency = ? AND status IN ('authorised', 'captured')",
-        (token, currency),
+        "SELECT coalesce(sum(amount_minor), 0) FROM ("
+        " SELECT amount_minor FROM captures WHERE token = :token AND currency = :currency"
+        " UNION ALL SELECT amount_minor FROM authorisations"
+        " WHERE token = :token AND currency = :currency AND status = 'authorised')",
+        {"token": token, "currency": currency},
     ).fetchone()[0]
     decline = decline or account["decline"]
+    if ask := decline == "authentication_required":
+        decline = None
     if decline is None and spent + amount_minor > account["opening_minor"]:
         decline = "insufficient_funds"
-    row = {
+    row: Row = {
         "id": f"auth_{secrets.token_hex(12)}",
         "key": key,
         "token": token,
@@ -193,43 +239,59 @@ def authorise(
         "reference": reference,
         "status": "declined" if decline else "authorised",
         "decline": decline,
-        "expires_at": (datetime.now(UTC) + AUTHORISATION_LIFE).isoformat(),
+        "expires_at": (datetime.now(UTC) + life).isoformat(),
+        "merchant": merchant,
     }
     db.execute(
         "INSERT INTO authorisations VALUES (:id, :key, :token, :amount_minor, :currency, :reference, :status,"
-        " :decline, :expires_at)",
+        " :decline, :expires_at, :merchant)",
         row,
     )
-    return public(row)
+    if ask and decline is None:
+        db.execute("INSERT INTO customers_asked (authorisation) VALUES (?)", (row["id"],))
+    return public(authorisation(db, row["id"]))
 
 
-def capture(db: sqlite3.Connection, authorisation_id: str) -> Row:
-    """Debit what is held. What was captured or voided before stays so, and is answered as it stands."""
-    row = _authorisation(db, authorisation_id)
+def agree(db: sqlite3.Connection, authorisation_id: str) -> Row:
+    """The customer agrees, on the bank's own page."""
+    db.execute("UPDATE customers_asked SET agreed = 1 WHERE authorisation = ?", (authorisation_id,))
+    return public(authorisation(db, authorisation_id))
+
+
+def capture(db: sqlite3.Connection, authorisation_id: str, amount_minor: int | None) -> Row:
+    """Debit what is held, or a part, and release the rest.
+
+    What was captured or voided before stays so, and is answered as it stands.
+    """
+    row = authorisation(db, authorisation_id)
+    if amount_minor is not None and amount_minor > row["amount_minor"]:
+        raise BookError(422, "amount_above_hold", "more than is held cannot be captured")
     if row["status"] == "authorised":
         db.execute("UPDATE authorisations SET status = 'captured' WHERE id = ?", (authorisation_id,))
         db.execute(
             "INSERT INTO captures (authorisation, token, amount_minor, currency, reference)"
             " VALUES (:id, :token, :amount_minor, :currency, :reference)",
-            row,
+            row | {"amount_minor": amount_minor or row["amount_minor"]},
         )
-    return public(_authorisation(db, authorisation_id))
+    return public(authorisation(db, authorisation_id))
 
 
 def void(db: sqlite3.Connection, authorisation_id: str) -> Row:
     """Give back what is held; what was captured before stays captured."""
-    if _authorisation(db, authorisation_id)["status"] == "authorised":
+    if authorisation(db, authorisation_id)["status"] in ("authorised", "customer_needed"):
         db.execute("UPDATE authorisations SET status = 'voided' WHERE id = ?", (authorisation_id,))
-    return public(_authorisation(db, authorisation_id))
+    return public(authorisation(db, authorisation_id))
 
 
 def refund(db: sqlite3.Connection, authorisation_id: str, amount_minor: int) -> Row:
     """Give back a part, or the whole, of what was captured; declined when more than that would be given back."""
-    row = _authorisation(db, authorisation_id)
-    given_back = db.execute(
-        "SELECT coalesce(sum(amount_minor), 0) FROM refunds WHERE authorisation = ?", (authorisation_id,)
+    row = authorisation(db, authorisation_id)
+    left = db.execute(
+        "SELECT (SELECT coalesce(sum(amount_minor), 0) FROM captures WHERE authorisation = :id)"
+        " - (SELECT coalesce(sum(amount_minor), 0) FROM refunds WHERE authorisation = :id)",
+        {"id": authorisation_id},
     ).fetchone()[0]
-    if row["status"] != "captured" or given_back + amount_minor > row["amount_minor"]:
+    if amount_minor > left:
         return {"status": "declined", "decline": "other"}
     db.execute(
         "INSERT INTO refunds (authorisation, amount_minor, currency, reference) VALUES (?, ?, ?, ?)",
@@ -238,9 +300,9 @@ def refund(db: sqlite3.Connection, authorisation_id: str, amount_minor: int) -> 
     return {"status": "refunded", "amount_minor": amount_minor}
 
 
-def public(authorisation: Row) -> Row:
+def public(row: Row) -> Row:
     """What the bank shows of an authorisation."""
-    return {name: value for name, value in authorisation.items() if name != "key"}
+    return {name: value for name, value in row.items() if name != "key"}
 
 
 def error_body(error: BookError) -> Row:
@@ -248,9 +310,10 @@ def error_body(error: BookError) -> Row:
     return {"error": {"code": error.code, "message": str(error)}}
 
 
-def _authorisation(db: sqlite3.Connection, authorisation_id: str) -> Row:
+def authorisation(db: sqlite3.Connection, authorisation_id: str) -> Row:
+    """An authorisation as it stands now."""
     _expire(db)
-    row = _one(db, "SELECT * FROM authorisations WHERE id = ?", authorisation_id)
+    row = _one(db, f"{_STANDING} WHERE id = ?", authorisation_id)
     if row is None:
         raise BookError(404, "not_found", "no such authorisation")
     return row

@@ -1,0 +1,121 @@
+"""What is no number: noise and other speech that must not become digits, and yes and no."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from bench.hearing.ears import CALL_GRAMMAR, LOOP, Ears
+from bench.hearing.rates import Verdicts
+from bench.hearing.sets import held_out
+from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw, to_pcm, ulaw_to_pcm
+from ivr.speech.numbers import DIGITS, TEENS, TENS
+from recipes.digits.clips import find_speech
+from recipes.digits.evaluate import Spoken
+from recipes.heldout import rows
+
+FALSE_DIGITS_TARGET = 1.0
+_LONGEST_S = 15
+#: The digits that a number word brings, heard or said: "twelve ounce" excuses two.
+_DIGITS_OF = dict.fromkeys(DIGITS, 1) | dict.fromkeys((*TEENS, *TENS), 2)
+
+
+@dataclass(frozen=True)
+class Other:
+    """A recording that is no number, and how many digits are in the words said all the same."""
+
+    spoken: Spoken
+    digits_said: int = 0
+
+
+def digits_in(text: str) -> int:
+    """How many digits the number words of a text bring; a figure is one."""
+    words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
+    return sum(_DIGITS_OF.get(word, 0) for word in words) + sum(c.isdigit() for c in text)
+
+
+def _arrived(samples: np.ndarray, speaker: str) -> Spoken:
+    return Spoken(ulaw_to_pcm(pcm_to_ulaw(to_pcm(samples * 32767))), "", speaker)
+
+
+def noises(speech: Path) -> list[Other]:
+    """Held-out noise, twenty seconds a piece at most, loud and quiet."""
+    found = [
+        sf.read(r["file"], dtype="float32")[0]
+        for r in rows(speech, "noise_rir")
+        if r["held_out"] and r["text"].startswith("noise")
+    ]
+    size = 20 * SAMPLE_RATE
+    pieces = [x[at : at + size] for x in found for at in range(0, len(x), size)]
+    return [Other(_arrived(level * x / np.abs(x).max(), "noise")) for x in pieces for level in (0.05, 0.5)]
+
+
+def orders(speech: Path) -> list[Other]:
+    """Coffee orders. What they hold is known as slots, not word by word: the values of the slots count as said."""
+    found = []
+    for row in rows(speech, "picovoice_barista_oov"):
+        slots: dict[str, str] = json.loads(row["text"])
+        found.append(Other(_speech(row), digits_in(" ".join(slots.values()))))
+    return found
+
+
+def sentences(speech: Path) -> list[Other]:
+    """Read sentences of held-out people; a number word in them, not known from the text at hand, counts as false."""
+    return [Other(_speech(row)) for row in rows(speech, "librispeech_resemblyzer") if row["held_out"]]
+
+
+def _speech(row: dict[str, str]) -> Spoken:
+    clip = find_speech(sf.read(row["file"], dtype="float32")[0])
+    return _arrived(0.5 * clip.samples[: _LONGEST_S * SAMPLE_RATE], row["speaker"])
+
+
+def false_digits(ears: Ears, speech: Path, verdicts: Verdicts) -> dict[str, dict[str, float]]:
+    """Digits a minute that nobody said, with the loop of digits and with the grammar of a turn for a card number."""
+    figures: dict[str, dict[str, float]] = {}
+    for name, of, has_bar in (
+        ("noise_rir", noises(speech), True),
+        ("picovoice_barista_oov", orders(speech), True),
+        ("librispeech", sentences(speech), False),
+    ):
+        spoken = [o.spoken for o in of]
+        minutes = sum(len(s.samples) for s in spoken) / SAMPLE_RATE / 60
+        figures[name] = {"recordings": len(of), "minutes": minutes, "digits_said": sum(o.digits_said for o in of)}
+        for listener in (LOOP, CALL_GRAMMAR):
+            answers = ears.hear(listener, spoken, name)
+            heard = [digits_in(a.digits) for a in answers]
+            false = sum(max(0, h - o.digits_said) for h, o in zip(heard, of, strict=True))
+            figures[name][listener] = false / minutes
+            print(f"{name}, {listener}: {false} false digits in {minutes:.1f} minutes ({sum(heard)} heard)", flush=True)
+            if has_bar:
+                verdicts.add(f"{name}/{listener}/false_digits_a_minute", false / minutes, FALSE_DIGITS_TARGET, len(of))
+    return figures
+
+
+def yes_or_no(ears: Ears, speech: Path) -> dict[str, float]:
+    """Held-out yes and no in a turn that asks for them: heard rightly, as the opposite; other words heard as them."""
+    said: list[tuple[str, Spoken]] = []
+    for speaker, clips in held_out(speech, "speech_commands_voices").items():
+        said += [(word, _arrived(np.pad(0.5 * clip.samples, 2400), speaker)) for word, clip in clips]
+    heard: dict[str, list[str]] = defaultdict(list)
+    answers = ears.hear("YES_NO", [s for _, s in said], "yes or no")
+    for (word, _), answer in zip(said, answers, strict=True):
+        heard[word if word in ("yes", "no") else "other"].append(answer.digits)
+    opposite = {"yes": "no", "no": "yes"}
+    right = [(word, text) for word in opposite for text in heard[word]]
+    return {
+        "answers": len(right),
+        "right": _share([w == t for w, t in right]),
+        "opposite": _share([opposite[w] == t for w, t in right]),
+        "others": len(heard["other"]),
+        "others_taken_for_an_answer": _share([t in opposite for t in heard["other"]]),
+    }
+
+
+def _share(of: Sequence[bool]) -> float:
+    return float(np.mean(of)) if of else 0.0

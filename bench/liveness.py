@@ -1,0 +1,285 @@
+"""Replayed recordings, splices and synthetic voices against the liveness checks, on people whom nothing was chosen on.
+
+    python -m bench.liveness --speech ../shared/speech [--development]
+
+Every customer has fifty fingerprints of earlier utterances, half of them of sixteen digits and half of four, each over
+its own telephone channel. Live: she says digits anew, in takes that no earlier utterance holds. Replayed: one of the
+earlier ones as it was received, cut at both ends, through a narrower band, with noise, louder or softer, through one
+or two more codecs, and at last over mu-law. Spliced: digits cut out of earlier takes and joined as asked for.
+Synthetic: espeak-ng and flite say a card number and a challenge to real people's voiceprints.
+``--development`` measures the other Speech Commands speakers, on whom the threshold was chosen.
+Prints one line a figure and writes ``bench/results/liveness.json``; exits 1 if a bar was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from rich.progress import track
+from scipy.signal import resample
+from scipy.stats import beta
+
+from fixtures.tts import Voice, synthesise
+from recipes import heldout
+from recipes.voiceprint.calibrate import over_one_line
+from recipes.voiceprint.data import SAMPLE_RATE, Clip, read_trimmed
+from voiceprint import Encoder, Outcome, Scorer, Voiceprint, enrol
+from voiceprint.replay import Sound, new_secret
+
+RESULTS = Path(__file__).with_name("results") / "liveness.json"
+EARLIER = 50
+CARD, CHALLENGE = 16, 4
+CODECS = {"alaw": ("ALAW",), "ulaw": ("ULAW",), "gsm": ("GSM610",), "gsm+gsm": ("GSM610", "GSM610")}
+SPEEDS = (0.98, 0.99, 1.01, 1.02)
+LEAST_WORDS = 2  # that a speaker said twice
+MOST_SPEAKERS = 40
+FSDD_ROUNDS = 4
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+VOICES = {
+    "espeak-ng": [Voice("espeak-ng", f"{accent}+{who}") for accent in ("en-us", "en-gb") for who in ("m1", "m3", "f2")],
+    "flite": [Voice("flite", name) for name in ("awb", "rms", "slt", "kal16")],
+}
+Pcm = NDArray[np.float32]
+Takes = dict[str, list[Clip]]
+
+
+@dataclass
+class Person:
+    """Somebody's clips by word: those of the earlier utterances, and those that only live ones hold."""
+
+    name: str
+    earlier: Takes
+    live: Takes
+
+
+def people(speech: Path, corpus: str, held_out: bool) -> list[Person]:
+    """Speakers of a corpus who said some words more than once; half of the takes are for earlier utterances."""
+    clips: dict[str, Takes] = defaultdict(lambda: defaultdict(list))
+    for row in heldout.rows(speech, corpus):
+        if row["held_out"] == held_out and len(clip := read_trimmed(row["file"])) > 0.1 * SAMPLE_RATE:
+            clips[row["speaker"]][row["text"]].append(clip)
+    found = []
+    for name, words in sorted(clips.items(), key=lambda item: heldout.bucket("bench" + item[0])):
+        twice = {word: takes for word, takes in words.items() if len(takes) > 1}
+        if len(twice) >= LEAST_WORDS:
+            earlier = {word: takes[: len(takes) // 2] for word, takes in twice.items()}
+            found.append(Person(name, earlier, {word: takes[len(takes) // 2 :] for word, takes in twice.items()}))
+    return found[:MOST_SPEAKERS]
+
+
+def say(takes: Takes, words: int, rng: np.random.Generator) -> Pcm:
+    """Random words of these takes with natural gaps, over a telephone channel of its own."""
+    parts = []
+    for word in rng.choice(sorted(takes), words):
+        clip = takes[word][int(rng.integers(len(takes[word])))]
+        parts += [clip.astype(np.float32) / 32768, np.zeros(int(rng.uniform(0, 0.25) * SAMPLE_RATE), np.float32)]
+    return over_one_line([np.concatenate(parts)], False, [], rng)[0]
+
+
+def coded(speech: Pcm, subtype: str) -> Pcm:
+    """Through a codec and back."""
+    file = io.BytesIO()
+    soundfile.write(file, speech, SAMPLE_RATE, format="WAV", subtype=subtype)
+    file.seek(0)
+    decoded: Pcm = soundfile.read(file, dtype="float32")[0]
+    return decoded
+
+
+def played(speech: Pcm, codecs: tuple[str, ...], rng: np.random.Generator, speed: float = 1.0) -> Pcm:
+    """A recording as it arrives when it is played into another call."""
+    cut = rng.integers(0, SAMPLE_RATE // 4, 2)
+    speech = speech[cut[0] : len(speech) - cut[1]]
+    speech = resample(speech, int(len(speech) / speed)) if speed != 1 else speech
+    hz = np.maximum(np.fft.rfftfreq(len(speech), 1 / SAMPLE_RATE), 1)
+    low, high = rng.uniform(200, 400), rng.uniform(2900, 3500)
+    band = 1 / np.sqrt(1 + (low / hz) ** 8) / np.sqrt(1 + (hz / high) ** 20)
+    line = np.fft.irfft(np.fft.rfft(speech) * band, len(speech))
+    noise_db = -rng.uniform(18, 30)
+    line = line + rng.standard_normal(len(line)) * np.sqrt((line**2).mean()) * 10 ** (noise_db / 20)
+    line = np.clip(line * 10 ** (rng.uniform(-12, 6) / 20), -1, 1).astype(np.float32)
+    for codec in codecs:
+        line = coded(line, codec)
+    return coded(line, "ULAW")
+
+
+def trials(person: Person, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
+    """(kind, likeness) of what is said live and of what is played, for one customer."""
+    secret = new_secret()
+    before = [say(person.earlier, (CARD, CHALLENGE)[i % 2], rng) for i in range(EARLIER)]
+    kept = [Sound(pcm).fingerprint(secret) for pcm in before]
+
+    def likeness(pcm: Pcm) -> float:
+        found = Sound(pcm).likeness(secret, kept)
+        return 0.0 if found is None else found
+
+    for _ in range(6):
+        yield "live challenge", likeness(say(person.live, CHALLENGE, rng))
+    for _ in range(2):
+        yield "live card", likeness(say(person.live, CARD, rng))
+    for name, codecs in CODECS.items():
+        for kind in (0, 1):
+            again = before[2 * int(rng.integers(EARLIER // 2)) + kind]
+            yield f"replayed {name}", likeness(played(again, codecs, rng))
+    again = before[int(rng.integers(EARLIER))]
+    yield "replayed faster or slower", likeness(played(again, CODECS["gsm"], rng, float(rng.choice(SPEEDS))))
+    for name in ("ulaw", "gsm"):
+        yield f"spliced {name}", likeness(played(say(person.earlier, CHALLENGE, rng), CODECS[name], rng))
+
+
+@dataclass(frozen=True)
+class Share:
+    """``hits`` of ``n``, with the exact 95 % interval."""
+
+    hits: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / max(1, self.n)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        low = beta.ppf(0.025, self.hits, self.n - self.hits + 1) if self.hits else 0.0
+        high = beta.ppf(0.975, self.hits + 1, self.n - self.hits) if self.hits < self.n else 1.0
+        return float(low), float(high)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{100 * self.value:.1f} % [{100 * low:.1f}-{100 * high:.1f}] n={self.n}"
+
+
+class Report:
+    """Prints figures and bars as they come, and remembers them."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.missed = 0
+
+    def bar(self, name: str, share: Share, target: float, speakers: int, *, least: bool) -> None:
+        passed = share.value >= target if least else share.value <= target
+        self.missed += not passed
+        sign = ">=" if least else "<="
+        print(f"{'PASS' if passed else 'MISS'} {name} {share} {sign}{100 * target:g} % speakers={speakers}", flush=True)
+        self._keep(name, share, speakers, target)
+
+    def tell(self, name: str, share: Share, speakers: int) -> None:
+        print(f"     {name} {share} speakers={speakers}", flush=True)
+        self._keep(name, share, speakers, None)
+
+    def milliseconds(self, name: str, value: float, most: float) -> None:
+        self.missed += value > most
+        print(f"{'PASS' if value <= most else 'MISS'} {name} {value:.1f} ms <={most:g} ms", flush=True)
+        self.rows.append({"name": name, "value": value, "target": most})
+
+    def _keep(self, name: str, share: Share, speakers: int, target: float | None) -> None:
+        row = {"name": name, "value": share.value, "interval": share.interval, "n": share.n}
+        self.rows.append(row | {"speakers": speakers, "target": target})
+
+
+def replays(report: Report, corpus: str, persons: list[Person], rounds: int, seed: int, *, bars: bool) -> None:
+    """How often live speech is taken for a recording, and how often recordings are known, of one corpus."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[float]] = defaultdict(list)
+    for person in track(persons * rounds, f"replays, {corpus}", disable=not sys.stderr.isatty()):
+        for kind, likeness in trials(person, rng):
+            found[kind].append(likeness)
+    speakers = len(persons)
+    live = Share(*_caught(found, lambda kind: kind.startswith("live")))
+    replayed = Share(*_caught(found, lambda kind: kind.startswith("replayed") and "faster" not in kind))
+    likenesses = [value for kind, values in found.items() if kind.startswith("live") for value in values]
+    print(f"     {corpus}: live likeness, 99th percentile {np.quantile(likenesses, 0.99):.3f}, 1 is refused")
+    if bars:
+        report.bar(f"liveness-false-alarms {corpus}", live, 0.01, speakers, least=False)
+        report.bar(f"liveness-replays-refused {corpus}", replayed, 0.95, speakers, least=True)
+    else:
+        report.tell(f"liveness-false-alarms {corpus}", live, speakers)
+        report.tell(f"liveness-replays-refused {corpus}", replayed, speakers)
+    for kind in found:
+        report.tell(f"  {corpus}: refused as a recording, {kind}", Share(*_caught(found, kind.__eq__)), speakers)
+
+
+def _caught(found: dict[str, list[float]], which: Callable[[str], bool]) -> tuple[int, int]:
+    values = [value for kind, likenesses in found.items() if which(kind) for value in likenesses]
+    return sum(value >= 1 for value in values), len(values)
+
+
+def synthetic(report: Report, speech: Path, model: Path) -> None:
+    """Machines say a card number and a challenge to the voiceprints of real people."""
+    encoder, scorer = Encoder.load(model), Scorer.load(model)
+    rng = np.random.default_rng(7)
+    prints: list[Voiceprint] = []
+    for person in people(speech, "fsdd", True):
+        strings = over_one_line([_joined(person.earlier, 8, rng) for _ in range(3)], False, [], rng)
+        prints.append(enrol([encoder.embed(s) for s in strings], scorer.enrolment_limits))
+    for engine, voices in VOICES.items():
+        if not shutil.which(engine):
+            print(f"     {engine} is not installed: not measured")
+            continue
+        passed = tried = 0
+        for voice in track(voices, engine, disable=not sys.stderr.isatty()):
+            card, challenge = (
+                synthesise(voice, " ".join(rng.choice(WORDS, n))).astype(np.float32)
+                for n in (CARD, CHALLENGE)
+            )
+            heard = [encoder.embed(s) for s in over_one_line([card, challenge], False, [], rng)]
+            passed += sum(scorer.score(print_, heard).outcome is Outcome.MATCH for print_ in prints)
+            tried += len(prints)
+        report.tell(f"liveness-synthetic-voice-matched {engine}", Share(passed, tried), len(prints))
+
+
+def comparing_ms() -> float:
+    """Processor time of fingerprinting a card number and comparing it with fifty others; median of nine."""
+    rng, secret = np.random.default_rng(0), new_secret()
+
+    def sound(seconds: float) -> Sound:
+        return Sound(rng.standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32) * 0.1)
+
+    kept = [sound((8.0, 2.5)[i % 2]).fingerprint(secret) for i in range(EARLIER)]
+    took = []
+    for _ in range(9):
+        said, start = sound(8.0), time.process_time()
+        said.fingerprint(secret)
+        said.likeness(secret, kept)
+        took.append(1000 * (time.process_time() - start))
+    return float(np.median(took))
+
+
+def _joined(takes: Takes, words: int, rng: np.random.Generator) -> Pcm:
+    chosen = [takes[word][int(rng.integers(len(takes[word])))] for word in rng.choice(sorted(takes), words)]
+    return np.concatenate([clip.astype(np.float32) / 32768 for clip in chosen])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--speech", type=Path, required=True, help="folder of the recordings")
+    parser.add_argument("--model", type=Path, default=Path("models/voice"))
+    parser.add_argument("--development", action="store_true", help="the speakers on whom the threshold was chosen")
+    args = parser.parse_args()
+    report, started = Report(), time.monotonic()
+    commands = people(args.speech, "speech_commands_digits", held_out=not args.development)
+    replays(report, "speech-commands", commands, 1, 1, bars=not args.development)
+    if not args.development:
+        replays(report, "fsdd", people(args.speech, "fsdd", True), FSDD_ROUNDS, 2, bars=False)
+        synthetic(report, args.speech, args.model)
+        report.milliseconds("liveness-compared-with-50", comparing_ms(), 20)
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(report.rows, indent=2) + "\n", encoding="utf-8")
+    print(f"     {time.monotonic() - started:.0f} s")
+    sys.exit(1 if report.missed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""HTTP interfaces for the machines of others: banks."""

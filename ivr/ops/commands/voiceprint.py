@@ -1,0 +1,120 @@
+"""``ivr voiceprint``: what is kept of voices; how long, how to give it to its person, and how to be rid of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import click
+from sqlalchemy.orm import Session
+
+from ivr.clock import utc_now
+from ivr.customers import audit
+from ivr.customers.errors import InvalidInput
+from ivr.customers.register import require_customer
+from ivr.customers.retention import Purge, due, export, forget, reseal
+from ivr.customers.retention import purge as purge_now
+from ivr.keys import Keyring, rotate
+from ivr.ops import desk
+from ivr.settings import settings
+
+PURPOSE = "voiceprint"
+
+
+@click.group()
+def command() -> None:
+    """What is kept of voices. A CUSTOMER is named by the seven digits of the customer number."""
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def purge(dry_run: bool) -> None:
+    """Delete what is past its time: unused voiceprints, old fingerprints, and all whose consent was withdrawn.
+
+    The times are IVR_VOICEPRINT_UNUSED_DAYS and IVR_UTTERANCE_DAYS. Run it daily.
+    """
+    now, kept = utc_now(), settings()
+    unused_for, utterances_for = timedelta(days=kept.voiceprint_unused_days), timedelta(days=kept.utterance_days)
+    with desk.transaction() as session:
+        found = due(session, now, unused_for=unused_for, utterances_for=utterances_for)
+        if not dry_run:
+            purge_now(session, found)
+            _note(session, found)
+    verb = "would be" if dry_run else "were"
+    click.echo(f"{len(found.voiceprints)} voiceprints and {len(found.utterances)} fingerprints {verb} deleted")
+
+
+@command.command(name="forget")
+@click.argument("customer")
+def forget_(customer: str) -> None:
+    """Delete the voiceprint and the fingerprints of a customer, whose consent is thereby withdrawn.
+
+    She can pay by card and PIN. What was decided in calls, without any voice in it, stays.
+    """
+    now = utc_now()
+    with desk.transaction() as session:
+        customer_id = require_customer(session, customer).id
+        voiceprints, fingerprints = forget(session, customer_id, now)
+        audit.record(
+            session,
+            desk.who(),
+            "voiceprint.forgotten",
+            customer_id,
+            now,
+            voiceprints=voiceprints,
+            fingerprints=fingerprints,
+        )
+    click.echo(f"customer {customer}: {voiceprints} voiceprints and {fingerprints} fingerprints deleted")
+
+
+@command.command(name="export")
+@click.argument("customer")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new file, for its owner only.")
+def export_(customer: str, out: Path) -> None:
+    """Write all that is kept of a customer's voice to a file, as JSON, to give it to her."""
+    now, keyring = utc_now(), Keyring.load(settings())
+    with desk.transaction() as session:
+        person = require_customer(session, customer)
+        text = json.dumps(export(session, person, keyring), indent=1)
+        audit.record(session, desk.who(), "voiceprint.exported", person.id, now)
+        _write_new(out, text)
+    click.echo(f"customer {customer}: written to {out}, which only you can read")
+
+
+@command.command()
+def rotate_key() -> None:
+    """Make a new key for what is kept of voices. Restart the service, then run `ivr voiceprint reseal`."""
+    now = utc_now()
+    key_id = rotate(settings(), PURPOSE)
+    with desk.transaction() as session:
+        audit.record(session, desk.who(), "voiceprint.key_rotated", key_id, now)
+    click.echo(f"new key {key_id}; restart the service, then run `ivr voiceprint reseal`")
+
+
+@command.command(name="reseal")
+def reseal_() -> None:
+    """Seal all that is kept of voices with the key in force, so that older keys can go."""
+    now, keyring = utc_now(), Keyring.load(settings())
+    key_id, _ = keyring.active(PURPOSE)
+    with desk.transaction() as session:
+        count = reseal(session, keyring)
+        audit.record(session, desk.who(), "voiceprint.resealed", key_id, now, rows=count)
+    click.echo(f"{count} rows sealed with the key {key_id}")
+    if older := sorted(keyring.all(PURPOSE).keys() - {key_id}):
+        click.echo(f"no row needs {', '.join(older)} any more: take them out of the keys file when no backup does")
+
+
+def _note(session: Session, found: Purge) -> None:
+    now = utc_now()
+    for customer_id, count in found.by_customer().items():
+        audit.record(session, desk.who(), "voiceprint.purged", customer_id, now, **count)
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written as a new file: {error.strerror}") from None

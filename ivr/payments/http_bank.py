@@ -1,0 +1,192 @@
+"""The connector to any bank that implements ``openapi/bank.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from ivr.payments.bank import (
+    Authorised,
+    BankError,
+    BankRejected,
+    BankUnavailable,
+    Capabilities,
+    Captured,
+    CurrencyNotSupported,
+    Declined,
+    DeclineReason,
+    InvalidCard,
+    KeyReused,
+    Linked,
+    NotConfirmed,
+    Refunded,
+    StatementLine,
+    TelephoneOrdersNotEnabled,
+    Token,
+    Voided,
+)
+
+TIMEOUT_S = (2.0, 5.0)
+"""To connect, and between two bytes of the answer."""
+_CODES: dict[str, type[BankError]] = {
+    "currency_not_supported": CurrencyNotSupported,
+    "idempotency_mismatch": KeyReused,
+    "invalid_card": InvalidCard,
+    "not_confirmed": NotConfirmed,
+    "telephone_orders_not_enabled": TelephoneOrdersNotEnabled,
+}
+Outcome = Authorised | Linked | Declined | Captured | Voided
+
+
+class HttpBank:
+    """A Bank over HTTP. Share one a process: it keeps no state but the connection.
+
+    ``confirms``: this bank sends notices and debits only what we confirm.
+    """
+
+    name = "http"
+    capabilities = Capabilities(
+        debit_confirmation=False, look_up_by_key=True, partial_capture=True, telephone_order=True
+    )
+
+    def __init__(self, url: str, api_key: str, *, test_only: bool, confirms: bool = False) -> None:
+        self.test_only = test_only
+        self.capabilities = replace(self.capabilities, debit_confirmation=confirms)
+        self.url = url.rstrip("/")
+        self._http = requests.Session()
+        self._http.headers["X-Api-Key"] = api_key
+
+    def tokenise(self, pan: str, exp_year: int, exp_month: int) -> Token:
+        answer = self._post("/tokens", {"pan": pan, "exp_year": exp_year, "exp_month": exp_month})
+        return Token(answer["token"], answer["brand"], answer["last4"])
+
+    def card(self, token: str) -> Token:
+        response = self._send("GET", f"/tokens/{quote(token, safe='')}")
+        if response.status_code == 404:
+            raise InvalidCard("the bank knows no such token")
+        answer = _body(response)
+        return Token(answer["token"], answer["brand"], answer["last4"])
+
+    def authorise(
+        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
+    ) -> Authorised | Linked | Declined:
+        wanted = {
+            "token": token,
+            "amount_minor": amount_minor,
+            "currency": currency,
+            "reference": reference,
+            "merchant": merchant,
+            "channel": "telephone",
+        }
+        found = _outcome(self._post("/authorisations", wanted, key))
+        if isinstance(found, Captured | Voided):
+            raise BankRejected("the first answer to an authorisation is no capture or void")
+        return found
+
+    def status(self, bank_reference: str) -> Outcome:
+        return _outcome(_body(self._send("GET", _path(bank_reference))))
+
+    def capture(self, bank_reference: str, amount_minor: int | None = None, *, key: str) -> Captured | Voided:
+        wanted = {} if amount_minor is None else {"amount_minor": amount_minor}
+        return self._resolve(bank_reference, "capture", key, wanted)
+
+    def void(self, bank_reference: str, *, key: str) -> Voided | Captured:
+        return self._resolve(bank_reference, "void", key, {})
+
+    def refund(self, bank_reference: str, amount_minor: int, *, key: str) -> Refunded | Declined:
+        answer = self._post(_path(bank_reference, "refund"), {"amount_minor": amount_minor}, key)
+        return Refunded() if answer["status"] == "refunded" else Declined(_reason(answer["decline"]))
+
+    def statement(self) -> list[StatementLine]:
+        lines: list[StatementLine] = []
+        after: str | None = ""
+        while after is not None:
+            page = _body(self._send("GET", "/statement", params={"after": after} if after else {}))
+            lines += [
+                StatementLine(line["reference"], line["kind"], line["amount_minor"], line["currency"])
+                for line in page["lines"]
+            ]
+            after = page["next"]
+        return lines
+
+    def look_up(self, key: str) -> Outcome | None:
+        return _found(self._send("GET", "/authorisations", params={"key": key}))
+
+    def find(self, reference: str, since: datetime) -> Outcome | None:
+        return _found(self._send("GET", f"/references/{quote(reference, safe='')}"))
+
+    def _resolve(
+        self, bank_reference: str, operation: str, key: str, wanted: Mapping[str, int]
+    ) -> Captured | Voided:
+        found = _outcome(self._post(_path(bank_reference, operation), wanted, key))
+        if not isinstance(found, Captured | Voided):
+            raise BankRejected(f"the bank did not {operation}: {type(found).__name__}")
+        return found
+
+    def _post(self, path: str, body: Mapping[str, Any], key: str | None = None) -> dict[str, Any]:
+        headers = {"Idempotency-Key": key} if key else {}
+        return _body(self._send("POST", path, json=dict(body), headers=headers))
+
+    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        try:
+            return self._http.request(
+                method,
+                self.url + path,
+                timeout=TIMEOUT_S,
+                allow_redirects=False,  # our key is for this bank alone
+                **arguments,
+            )
+        except requests.RequestException as error:
+            # Without its text and its cause: they may quote the request.
+            raise BankUnavailable(f"no answer from the bank ({type(error).__name__})") from None
+
+
+def _body(response: requests.Response) -> dict[str, Any]:
+    """The answer's JSON. Raises what the status stands for."""
+    try:
+        body = response.json()
+    except requests.JSONDecodeError:
+        raise BankUnavailable(f"the bank's answer ({response.status_code}) is no JSON") from None
+    if response.ok:
+        return dict(body)
+    error = body.get("error", {}) if isinstance(body, dict) else {}
+    if kind := _CODES.get(str(error.get("code"))):
+        raise kind(error.get("message"))
+    unsure = response.status_code >= 500 or response.status_code in (408, 425, 429)
+    raise (BankUnavailable if unsure else BankRejected)(f"{response.status_code} {error.get('code')}")
+
+
+def _found(response: requests.Response) -> Outcome | None:
+    return None if response.status_code == 404 else _outcome(_body(response))
+
+
+def _path(bank_reference: str, *operation: str) -> str:
+    return "/".join(["/authorisations", quote(bank_reference, safe=""), *operation])
+
+
+def _outcome(authorisation: Mapping[str, Any]) -> Outcome:
+    match authorisation["status"]:
+        case "authorised":
+            return Authorised(authorisation["id"], datetime.fromisoformat(authorisation["expires_at"]))
+        case "customer_needed":
+            return Linked(authorisation["id"], authorisation["customer_url"])
+        case "declined":
+            return Declined(_reason(authorisation["decline"]))
+        case "captured":
+            return Captured()
+        case "voided":
+            return Voided()
+        case status:
+            raise BankRejected(f"unknown status of an authorisation: {status}")
+
+
+def _reason(code: str) -> DeclineReason:
+    try:
+        return DeclineReason(code)
+    except ValueError:
+        return DeclineReason.OTHER

@@ -12,8 +12,8 @@ by webhooks. When nothing waits any more, the database, the bank's books and wha
 - twice: debited more than once, or for another amount; or two payments with one receipt number.
 - unproven: what ``ivr payments verify`` finds: records, double-entry books and the bank's statement do not agree.
 
-Where debits are confirmed, the bank debits only what our endpoint, a process too, confirmed; a debit without that counts
-as unproven.
+Where debits are confirmed, the bank debits only what our endpoint, a process too, confirmed; a debit without that
+counts as unproven.
 
 Leases last 3 s here instead of 30, so that the work of the killed is taken up soon. Where the bank answers late, our
 time-out is 0.3 s instead of 5. Prints a table, writes ``bench/results/faults.json``, and exits 1 if a payment was
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -240,7 +241,13 @@ FAULTS = [
     Fault("debits confirmed: Redis restarted", outside=Stage.restart_redis, every_s=0.7, most=30, confirmed=True),
     Fault("debits confirmed: endpoint restarted", outside=Stage.restart_endpoint, every_s=4, most=5, confirmed=True),
     Fault("debits confirmed: bank restarted", outside=Stage.restart_bank, every_s=4, most=5, confirmed=True),
-    Fault("debits confirmed: PostgreSQL restarted", outside=Stage.restart_postgresql, every_s=3, most=5, confirmed=True),
+    Fault(
+        "debits confirmed: PostgreSQL restarted",
+        outside=Stage.restart_postgresql,
+        every_s=3,
+        most=5,
+        confirmed=True,
+    ),
     Fault("debits confirmed: workers killed at any moment", outside=Stage.kill_a_worker, every_s=0.5, confirmed=True),
     Fault(
         "debits confirmed: the bank posts by itself, and its answers are lost",
@@ -522,6 +529,7 @@ def start_endpoint(settings: Settings, port: int) -> BaseProcess:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         app = bank_notices.create_app(settings)
         log.configure("CRITICAL")
+        logging.getLogger("werkzeug").setLevel("CRITICAL")
         make_server("127.0.0.1", port, app, threaded=True).serve_forever()
 
     process = _fork.Process(target=serve, daemon=True)

@@ -53,7 +53,7 @@ from ivr.store.db import Database
 from ivr.store.migrations import upgrade
 
 EXPIRES = datetime.now(UTC) + timedelta(days=7)
-PAGE = 5000
+PAGE = 1000
 ROUNDS = 40
 THREADS = 8
 TOKEN = "tok_bench"

@@ -6,12 +6,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import requests
 from notices_support import SECRET, TOKEN, authorised, decision, notice, send
+from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from ivr.clock import utc_now
@@ -22,7 +24,9 @@ from ivr.payments.models import AppendOnly, DebitNotice, Payment
 from ivr.payments.notices import Confirmations
 from ivr.payments.pending import PendingDebits, Verdict
 from ivr.payments.states import Event
+from ivr.settings import Settings
 from ivr.store.db import Database
+from ivr.store.redis import RedisUnavailable
 from ivr.webhooks.signature import verified
 
 pytest_plugins = ["notices_fixtures"]
@@ -318,6 +322,21 @@ def test_without_redis_no_decision_is_made(database: Database, payment: Payment,
     assert recorded(database) == []
 
 
+def test_a_redis_that_cannot_be_started_is_tried_again_by_whoever_keeps_the_index(
+    database: Database, pending: PendingDebits, payment: Payment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(_: PendingDebits) -> bool:
+        raise RedisUnavailable("redis-server did not answer")
+
+    pending.drop(keeper.as_pending(payment, TOKEN, "City Water").debit)
+    with monkeypatch.context() as while_away:
+        while_away.setattr(PendingDebits, "is_whole", unavailable)
+        keeper.keep_whole(database, "sandbox", pending)
+    keeper.keep_whole(database, "sandbox", pending, anew=True)
+    debit = keeper.as_pending(payment, TOKEN, "City Water").debit
+    assert pending.match("n", debit, datetime.now(UTC)) == (Verdict.FOUND, payment.id)
+
+
 def test_the_rebuild_reads_all_pages_and_only_what_is_pending(
     database: Database, pending: PendingDebits, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,3 +358,13 @@ def test_a_notice_on_record_cannot_be_changed(database: Database, notices_url: s
         session.scalars(select(DebitNotice)).one().reason = "expired"
     with database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(DebitNotice)) == 1
+
+
+@pytest.mark.parametrize("unusable", ["not-one-of-ours", "whsec_", "whsec_c2hvcnQ=", "whsec_***"])
+def test_a_secret_that_is_none_is_refused_without_being_shown(unusable: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings(bank_notice_secret=unusable, digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None)
+    assert unusable not in str(caught.value).replace("whsec_ and base64", "")
+    assert SECRET not in repr(
+        Settings(bank_notice_secret=SECRET, digit_model_dir=Path(), voice_model_dir=Path(), _env_file=None)
+    )

@@ -44,7 +44,7 @@ def base_url(notices_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @schema.parametrize()
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_signed_requests_are_answered_as_the_file_says(case: schemathesis.Case, base_url: str) -> None:
     case.call_and_validate(base_url=base_url, auth=Signed())

@@ -9,9 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 from payments_support import add_payer, captures, confirm, history, make_due, new_pan, status
+from redis import Redis
 from sqlalchemy import select
 
+from ivr.call.engine import Engine
+from ivr.call.flow import Call
+from ivr.call.flow import State as CallState
+from ivr.call.session import Answer, CallStore
 from ivr.customers.models import Bill, Notice
+from ivr.keys import Keyring
 from ivr.ops.cli import main
 from ivr.payments import holds, refunds, verify, worker
 from ivr.payments.books import balances
@@ -26,14 +32,14 @@ pytest_plugins = ["payments_fixtures"]
 HELD = ["created", "debiting", "held"]
 
 
-def held_payment(database: Database, bank: SandboxBank, settings: Settings) -> Payment:
+def held_payment(database: Database, bank: SandboxBank, settings: Settings, call_sid: str = "CA1") -> Payment:
     """A payment of 42.10 that the bank holds until somebody posts it."""
     token = bank.tokenise(new_pan(), 2099, 1).token
     with database.transaction() as session:
         payer = add_payer(session, token)
         session.flush()
         session.get_one(Bill, payer.bill_id).hold_only = True
-        payment = confirm(session, payer)
+        payment = confirm(session, payer, f"call:{call_sid}:{payer.bill_id}")
     work(settings)
     with database.transaction() as session:
         return session.get_one(Payment, payment.id)
@@ -237,6 +243,28 @@ def test_a_bank_that_is_away_does_not_undo_a_posted_hold(
     assert status(database, payment.id)[0] == "paid"
     assert captures(bank, payment.id) == [1000]
     agree(database, bank, payment)
+
+
+def test_the_caller_hears_what_is_held_and_what_was_debited(
+    database: Database, bank: SandboxBank, bank_settings: Settings, redis_client: Redis, keyring: Keyring
+) -> None:
+    payment = held_payment(database, bank, bank_settings, "CA9")
+    facts = {"id": payment.bill_id, "merchant": "City Water", "amount_minor": 4210, "currency": "USD"}
+    who = {"customer_id": payment.customer_id, "card_id": payment.card_id}
+    call = Call("CA9", "en", state=CallState.DEBIT, bill=facts, **who)
+    calls = CallStore(redis_client, keyring)
+    engine = Engine(calls, database, None, lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    for prompt, amount in (("pay.held", "42 US dollars 10"), ("pay.done", "10 US dollars")):
+        redis_client.flushall()
+        calls.move(0, call, Answer(1, call.state, (), "hold", "en"))
+        answer = engine.turn_over("CA9", 1)
+        assert answer
+        [line] = answer.lines
+        assert line.prompt == prompt
+        assert amount in str(line)
+        if prompt == "pay.held":
+            post(database, bank, payment, 1000)
+            work(bank_settings)
 
 
 def test_the_operators_commands(

@@ -34,10 +34,11 @@ KEPT_CONFIRMED = timedelta(hours=1)
 """How long the reason of a refusal is known here; afterwards there is no such payment."""
 NEVER_EXPIRES = timedelta(days=30)
 """When a debit is forgotten whose bank does not say how long it holds the amount."""
-BUILDING_MS = 10_000
+BUILDING_MS = 30_000
+"""How long a process that rebuilds may be silent before another begins."""
 
 # KEYS: index of the card at the merchant, entry of the reference, whole.
-# ARGV: notice, amount, now in ms, claim in ms, prefix of entries, digest of the reference ('' without one).
+# ARGV: notice, amount, now in ms, claim in ms, prefix of entries, digest of the reference ('' without one), CANDIDATES.
 # Gives the verdict, and the payment where there is one. Entries found through the index have the same hash tag.
 _MATCH = """
 local index, amount, now = KEYS[1], ARGV[2], tonumber(ARGV[3])

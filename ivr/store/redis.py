@@ -30,7 +30,7 @@ COMMAND_TIMEOUT_S = 5.0
 SOCKET_PATH_LIMIT = 100  # bytes; Linux allows 107 for the address of a unix socket
 
 
-class RedisUnavailable(Exception):
+class RedisUnavailable(RedisError):
     """No Redis could be reached or started; the message says where to look."""
 
 
@@ -64,6 +64,8 @@ def connect(settings: Settings) -> redis.Redis:
         client = redis.Redis(connection_pool=pool)
     try:
         client.ping()
+    except RedisUnavailable:
+        raise
     except RedisError as error:
         where = "the Redis of IVR_REDIS_URL" if settings.redis_url else f"the Redis in {settings.data_dir}"
         raise RedisUnavailable(f"{where} does not answer ({type(error).__name__})") from None

@@ -44,6 +44,13 @@ from ivr.payments.stripe_bank import StripeBank
 
 pytest_plugins = ["payments_fixtures", "stripe_fixtures"]
 
+# 422 for data that the schema allows: a number of the right form may fail Luhn's check, a key may come twice.
+SCHEMATHESIS = """
+[checks]
+positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]
+[phases.coverage]
+unexpected-methods = ["DELETE", "TRACE"]
+"""
 OPENAPI = Path(__file__).parents[1] / "ivr/payments/openapi/bank.yaml"
 
 
@@ -276,11 +283,10 @@ def test_the_sandbox_implements_the_openapi_file(bank_url: str, tmp_path: Path) 
     """schemathesis: no failure, bounded by its number of examples."""
     named = yaml.safe_load(OPENAPI.read_text())
     assert named["openapi"].startswith("3.1")
-    accepted = 'positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422"]'
-    (tmp_path / "schemathesis.toml").write_text(f"[checks]\n{accepted}\n")  # a valid number may fail Luhn's check
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     assert program
-    arguments = ["--max-examples=2", "--seed=1", "--request-timeout=30", "--no-color", "--warnings=off"]
+    arguments = ["--max-examples=1", "--seed=1", "--request-timeout=30", "--no-color", "--warnings=off"]
     done = subprocess.run(
         [program, "run", str(OPENAPI), f"--url={bank_url}", "--header=X-Api-Key: sandbox", *arguments],
         cwd=tmp_path,

@@ -65,6 +65,20 @@ def test_processes_that_upgrade_at_once_wait_for_each_other(bare_url: str) -> No
     database.engine.dispose()
 
 
+def test_connections_that_make_an_sqlite_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    for number in range(60):  # the collision is rare: a few rounds in a hundred
+        databases = [Database(f"sqlite:///{tmp_path / str(number)}") for _ in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(_journal_mode, databases)) == ["wal"] * 6
+
+
+def _journal_mode(database: Database) -> str:
+    with database.engine.connect() as connection:
+        mode: str = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    database.engine.dispose()
+    return mode
+
+
 def test_every_migration_can_be_taken_back(bare: Database) -> None:
     upgrade(bare)
     with bare.engine.begin() as connection:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,6 +12,8 @@ from sqlalchemy import DateTime, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
+
+BUSY_TIMEOUT_MS = 10_000
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -71,11 +75,24 @@ def _engine(url: str) -> Engine:
 def _sqlite_connect(connection, _record) -> None:  # type: ignore[no-untyped-def]
     connection.isolation_level = None  # we say BEGIN ourselves, below
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous=FULL")  # a committed payment survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
+
+
+def _write_ahead(cursor) -> None:  # type: ignore[no-untyped-def]
+    # SQLite does not wait, busy_timeout or not, when two connections turn a new file to WAL at once: so we do.
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _sqlite_begin(connection) -> None:  # type: ignore[no-untyped-def]

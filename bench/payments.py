@@ -36,7 +36,8 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy import func, make_url, select
 
-from bench.faults import MERCHANT, postgresql, queue_payment
+from bench.faults.processes import postgresql
+from bench.faults.records import MERCHANT, queue_payment
 from ivr import log
 from ivr.clock import utc_now
 from ivr.customers.models import Audit, new_id

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench import faults
+from bench.faults import kinds, processes
+from bench.faults import run as running
+from bench.faults.records import Result
 from ivr.customers.models import new_id
 from ivr.payments.sandbox_client import SandboxBank
 
@@ -17,13 +19,13 @@ N = 20
 
 @pytest.fixture(scope="module")
 def server(short_folder: Path) -> Iterator[Any]:
-    with faults.postgresql(short_folder) as server:
+    with processes.postgresql(short_folder) as server:
         yield server
 
 
-def run(server: Any, tmp_path: Path, name: str) -> faults.Result:
-    (fault,) = (fault for fault in faults.FAULTS if fault.name == name)
-    return faults.run(fault, server, tmp_path / "run", N, workers=2)
+def run(server: Any, tmp_path: Path, name: str) -> Result:
+    (fault,) = (fault for fault in kinds.FAULTS if fault.name == name)
+    return running.run(fault, server, tmp_path / "run", N, workers=2)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def run(server: Any, tmp_path: Path, name: str) -> faults.Result:
 def test_under_a_fault_nothing_is_lost_and_nothing_debited_twice(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(faults, "DEATHS", 0.3)
+    monkeypatch.setattr(kinds, "DEATHS", 0.3)
     result = run(server, tmp_path, name)
     assert (result.paid, result.refused, result.lost, result.twice, result.unproven) == (18, 2, 0, 0, 0)
     assert "killed" not in name or result.killed > 0
@@ -81,6 +83,6 @@ def test_a_second_debit_is_noticed(server: Any, tmp_path: Path, monkeypatch: pyt
 def test_a_debit_that_was_not_confirmed_is_noticed(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = faults.start_bank
-    monkeypatch.setattr(faults, "start_bank", lambda folder, port, endpoint_port: start(folder, port))
+    start = processes.start_bank
+    monkeypatch.setattr(processes, "start_bank", lambda folder, port, endpoint_port: start(folder, port))
     assert run(server, tmp_path, "debits confirmed: none").unproven == 18

@@ -14,8 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from ivr.customers import retention, utterances
-from ivr.customers.models import Audit, Consent, Customer, UtterancePrint, VoiceprintRow, VoiceSecret
+from ivr.customers import retention, utterances, watchlist
+from ivr.customers.models import (
+    Audit,
+    Consent,
+    Customer,
+    UtterancePrint,
+    VoiceprintRow,
+    VoiceSecret,
+    WatchlistEntry,
+)
 from ivr.customers.register import add_customer
 from ivr.customers.voiceprints import load_voiceprint, record_consent, store_voiceprint
 from ivr.keys import Keyring, rotate
@@ -164,14 +172,20 @@ def test_after_a_rotation_everything_is_sealed_anew_and_still_opens(
     database: Database, keyring: Keyring, settings: Settings, now: datetime
 ) -> None:
     who = add_person(database, keyring, now).id
+    with database.transaction() as session:
+        watched = watchlist.add_entry(
+            session, voiceprint(0.25), label="a fraudster", legal_basis="case 17/2026", keyring=keyring, now=now
+        ).id
     new_id = rotate(settings, "voiceprint")
     rotated = Keyring.load(settings)
     with database.transaction() as session:
-        assert retention.reseal(session, rotated) == 3
+        assert retention.reseal(session, rotated) == 4
         assert retention.reseal(session, rotated) == 0
-        for table in (VoiceprintRow, UtterancePrint, VoiceSecret):
+        for table in (VoiceprintRow, UtterancePrint, VoiceSecret, WatchlistEntry):
             assert key_id_of(session.scalars(select(table)).one().sealed) == new_id
         assert load_voiceprint(session, who, "m1", rotated) == voiceprint().to_bytes()
+        entries = watchlist.watched_voices(session, "m1", rotated)
+        assert {entry: voice.to_bytes() for entry, voice in entries.items()} == {watched: voiceprint(0.25).to_bytes()}
     assert kept(database, rotated, who) == 1
 
 

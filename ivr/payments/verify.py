@@ -92,13 +92,18 @@ def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime
             since += LINK_LIFE
         found.append((payment.id, payment.state.value, since, job))
     back = select(Refund, Job).outerjoin(Job, Job.dedupe_key == f"{REFUND_JOB}:" + Refund.id)
-    for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)).tuples():
-        found.append((refund.payment_id, f"refund {refund.id} requested", refund.updated_at, job))
+    for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)):
+        found.append((refund.payment_id, waiting_refund(refund.id), refund.updated_at, job))
     return [
         (payment_id, state, (job.last_error_type if job else "no job") or "waits", since)
         for payment_id, state, since, job in sorted(found, key=lambda entry: entry[2])
         if job is None or job.done_at is not None or now - since > PATIENCE
     ]
+
+
+def waiting_refund(refund_id: str) -> str:
+    """What ``stuck`` says that a payment waits in while one of its refunds is not decided."""
+    return f"refund {refund_id} requested"
 
 
 def settlement(session: Session, day: date) -> Iterator[tuple[str | int | None, ...]]:

@@ -206,6 +206,46 @@ def test_verify_sees_what_does_not_agree(
     assert any(said in problem for problem in problems(database, bank))
 
 
+def test_what_moves_after_the_statement_was_asked_for_is_no_problem(
+    database: Database, bank: SandboxBank, bank_settings: Settings, paid: str
+) -> None:
+    asked_at, before = datetime.now(UTC), bank.statement()
+    ask(database, paid, 1000, "a")
+    with database.transaction() as session:
+        other = confirm(session, add_payer(session, bank.tokenise(new_pan(), 2099, 1).token), "other").id
+    work(bank_settings)
+    ours = [line for line in before if line.reference == paid]
+    with database.snapshot() as session:
+        assert list(verify.problems(session, "sandbox", ours, asked_at)) == []
+        asked_at = datetime.now(UTC)
+        assert set(verify.problems(session, "sandbox", ours, asked_at)) == {
+            f"{paid}: refund of 1000 here, of 0 at the bank",
+            f"{other}: debit of 4210 here, of 0 at the bank",
+        }
+
+
+def test_a_refund_that_the_bank_made_and_did_not_say_is_no_problem_yet(
+    database: Database, bank: SandboxBank, bank_settings: Settings, paid: str
+) -> None:
+    ask(database, paid, 1000, "a")
+    bank.control(lose={"refund": 1})
+    work(bank_settings)
+    assert refunded_at_bank(bank, paid) == [1000]
+    assert problems(database, bank) == []
+
+
+def test_what_moves_while_verify_reads_is_no_problem(
+    database: Database, bank: SandboxBank, bank_settings: Settings, paid: str
+) -> None:
+    with database.snapshot() as session:
+        assert session.get_one(Payment, paid).state is State.PAID
+        ask(database, paid, 1000, "a")
+        work(bank_settings)  # waits for no reader
+        assert list(verify.problems(session, "sandbox", None)) == []
+        assert session.scalars(select(Refund)).all() == []
+    assert history(database, paid)[-1] == "part_refunded"
+
+
 def test_commands_and_transfers_cannot_be_changed(database: Database, paid: str) -> None:
     for table in (PaymentCommand, Transfer):
         with pytest.raises(AppendOnly), database.transaction() as session:

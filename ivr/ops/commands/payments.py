@@ -146,10 +146,10 @@ def stuck() -> None:
 @click.option("--without-bank", is_flag=True, help="Compare records and books only.")
 def verify(without_bank: bool) -> None:
     """Prove that records, books and the bank's statement agree. Exits 1 if they do not."""
-    bank = connect(settings())
+    bank, asked_at = connect(settings()), utc_now()
     statement = None if without_bank else bank.statement()
-    with desk.transaction() as session:
-        found = list(checks.problems(session, bank.name, statement))
+    with desk.snapshot() as session:
+        found = list(checks.problems(session, bank.name, statement, asked_at))
     agreed = "records and books agree" if without_bank else "records, books and bank agree"
     click.echo("\n".join(found) or agreed)
     sys.exit(bool(found))
@@ -161,7 +161,7 @@ def settlement(day: datetime) -> None:
     """Print what was debited and given back on DAY (UTC), as CSV."""
     writer = csv.writer(sys.stdout)
     writer.writerow(checks.SETTLEMENT_COLUMNS)
-    with desk.transaction() as session:
+    with desk.snapshot() as session:
         writer.writerows(checks.settlement(session, day.date()))
 
 

@@ -18,6 +18,8 @@ from ivr.store import redis as store_redis
 from ivr.store.db import Database
 from ivr.store.models import metadata
 
+pytest.register_assert_rewrite("stripe_fixtures")  # which tests import before they name it as a plugin
+
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 

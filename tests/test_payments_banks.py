@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,14 +21,17 @@ import yaml
 from payments_support import new_pan
 from stripe_fixtures import DECLINED, NEEDS_CUSTOMER, StripeStandIn
 from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
 
 from ivr.customers.models import new_id
 from ivr.payments.bank import (
     Authorised,
     Bank,
+    BankRejected,
     BankUnavailable,
     Captured,
     Declined,
+    DeclineReason,
     InvalidCard,
     KeyReused,
     Linked,
@@ -249,6 +253,66 @@ def test_a_bank_that_is_away_is_unavailable() -> None:
             bank.void("pi_1", key="k")
         with pytest.raises(BankUnavailable):
             bank.refund("pi_1", 1, key="k")
+
+
+HOLD = {"id": "auth_1", "status": "authorised", "expires_at": "2099-01-01T00:00:00Z", "decline": None}
+
+
+@pytest.fixture
+def saying() -> Iterator[Callable[..., HttpBank]]:
+    """The connector to a bank that answers everything with one status and body."""
+    said: list[Response] = []
+    server = make_server("127.0.0.1", 0, lambda *request: said[-1](*request), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def bank(body: object, status: int = 200) -> HttpBank:
+        said.append(Response(json.dumps(body), status, mimetype="application/json"))
+        return HttpBank(f"http://127.0.0.1:{server.server_port}", "key", test_only=True)
+
+    yield bank
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ([], 200),
+        ({}, 200),
+        (HOLD | {"status": "thinking"}, 200),
+        (HOLD | {"id": None}, 200),
+        (HOLD | {"id": "x" * 129}, 200),
+        (HOLD | {"expires_at": "2099-01-01T00:00:00"}, 200),
+        (HOLD | {"expires_at": "soon"}, 200),
+        (HOLD, 302),
+        ({"error": "no"}, 500),
+        ({"error": {"code": "not_confirmed", "message": "proxy"}}, 502),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_as_good_as_none(
+    saying: Callable[..., HttpBank], body: object, status: int
+) -> None:
+    bank = saying(body, status)
+    for ask in (
+        lambda: bank.authorise("tok", 1, "USD", key="k", reference="r"),
+        lambda: bank.look_up("k"),
+        lambda: bank.refund("auth_1", 1, key="k"),
+        bank.statement,
+        lambda: bank.card("tok"),
+    ):
+        with pytest.raises(BankUnavailable):
+            ask()
+
+
+def test_a_refund_is_declined_only_by_that_word(saying: Callable[..., HttpBank]) -> None:
+    assert saying({"status": "declined", "decline": "odd"}).refund("a", 1, key="k") == Declined(DeclineReason.OTHER)
+    with pytest.raises(BankUnavailable):
+        saying({"status": "pending", "decline": None}).refund("a", 1, key="k")
+
+
+def test_what_a_bank_rejects_did_not_happen_whatever_its_error_looks_like(saying: Callable[..., HttpBank]) -> None:
+    for body in ({"error": "no"}, {}, {"error": {"code": ["odd"]}}):
+        with pytest.raises(BankRejected):
+            saying(body, 400).void("auth_1", key="k")
 
 
 def test_the_statement_comes_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,12 @@ def test_a_declined_debit_leaves_the_bill_open_for_another(
         assert session.get_one(Payment, payment.id).decline_reason == reason
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a worker is killed, a machine that is short of time must not be taken for a bank that does not answer."""
+    monkeypatch.setattr("ivr.payments.http_bank.TIMEOUT_S", 60.0)
+
+
 class DeadlyBank(SandboxBank):
     """The sandbox's connector in a worker that is killed (kill -9) before or after one of its requests."""
 
@@ -129,6 +135,7 @@ def _worker_process(
     return process
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("moment", ["before authorise", "after authorise", "before capture", "after capture"])
 def test_a_worker_killed_between_two_steps_is_followed_by_one_that_finishes(
     database: Database, bank: SandboxBank, bank_settings: Settings, payment: Payment, moment: str
@@ -141,6 +148,7 @@ def test_a_worker_killed_between_two_steps_is_followed_by_one_that_finishes(
     _paid_once(database, bank, payment)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("operation", ["authorised", "captured"])
 def test_a_worker_killed_while_the_bank_answers_is_followed_by_one_that_finishes(
     database: Database, bank: SandboxBank, bank_settings: Settings, payment: Payment, operation: str
@@ -161,6 +169,7 @@ def test_a_worker_killed_while_the_bank_answers_is_followed_by_one_that_finishes
     _paid_once(database, bank, payment)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_request_still_under_way_when_it_is_repeated_is_booked_once(
     database: Database, bank: SandboxBank, bank_settings: Settings, payment: Payment
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import StringIO
@@ -35,6 +36,20 @@ def paid(database: Database, bank: SandboxBank, bank_settings: Settings) -> str:
         payment_id = confirm(session, add_payer(session, token)).id
     work(bank_settings)
     return payment_id
+
+
+@pytest.fixture
+def run(bank_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """``ivr payments ...``: its exit code and what it prints."""
+    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)  # the fixture made the tables
+    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
+    monkeypatch.setattr("ivr.ops.commands.payments.settings", lambda: bank_settings)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["payments", *arguments])
+        return result.exit_code, result.output
+
+    return run
 
 
 def work(settings: Settings) -> None:
@@ -127,6 +142,34 @@ def test_a_refund_older_than_its_key_is_left_to_a_person(
     assert (payment_id, state, why) == (paid, f"refund {refund_id} requested", "KeyLifeOver")
 
 
+@pytest.mark.parametrize(("outcome", "ends", "left"), [("done", "part_refunded", 3210), ("refused", "paid", 4210)])
+def test_a_person_says_what_became_of_a_stuck_refund(
+    database: Database,
+    bank_settings: Settings,
+    paid: str,
+    run: Callable[..., tuple[int, str]],
+    outcome: str,
+    ends: str,
+    left: int,
+) -> None:
+    refund_id = ask(database, paid, 1000, "a")
+    resolve = ("resolve-refund", refund_id, outcome, "--why", "line 17")
+    assert run(*resolve)[0] == 1  # not stuck: a worker will see to it
+    with database.transaction() as session:
+        session.get_one(Refund, refund_id).created_at -= KEY_LIFE
+    work(bank_settings)
+    assert run("resolve", paid, "paid", "--why", "x")[0] == 1  # the payment itself is not stuck
+    assert run(*resolve) == (0, f"refund {refund_id} is {outcome}\n")
+    assert run("stuck")[0] == 0
+    assert history(database, paid)[-1] == ends
+    with database.transaction() as session:
+        assert list(verify.problems(session, "sandbox", None)) == []
+        [line] = session.scalars(select(Audit).where(Audit.what == f"refund.{outcome}"))
+        assert line.details == {"refund": refund_id, "why": "line 17"}
+    with pytest.raises(refunds.NotRefundable, match=str(left)):
+        ask(database, paid, 4211, "b")
+
+
 def test_an_unpaid_payment_is_not_refunded_and_a_cancelled_one_never_reaches_the_bank(
     database: Database, bank: SandboxBank, bank_settings: Settings
 ) -> None:
@@ -163,6 +206,46 @@ def test_verify_sees_what_does_not_agree(
     assert any(said in problem for problem in problems(database, bank))
 
 
+def test_what_moves_after_the_statement_was_asked_for_is_no_problem(
+    database: Database, bank: SandboxBank, bank_settings: Settings, paid: str
+) -> None:
+    asked_at, before = datetime.now(UTC), bank.statement()
+    ask(database, paid, 1000, "a")
+    with database.transaction() as session:
+        other = confirm(session, add_payer(session, bank.tokenise(new_pan(), 2099, 1).token), "other").id
+    work(bank_settings)
+    ours = [line for line in before if line.reference == paid]
+    with database.snapshot() as session:
+        assert list(verify.problems(session, "sandbox", ours, asked_at)) == []
+        asked_at = datetime.now(UTC)
+        assert set(verify.problems(session, "sandbox", ours, asked_at)) == {
+            f"{paid}: refund of 1000 here, of 0 at the bank",
+            f"{other}: debit of 4210 here, of 0 at the bank",
+        }
+
+
+def test_a_refund_that_the_bank_made_and_did_not_say_is_no_problem_yet(
+    database: Database, bank: SandboxBank, bank_settings: Settings, paid: str
+) -> None:
+    ask(database, paid, 1000, "a")
+    bank.control(lose={"refund": 1})
+    work(bank_settings)
+    assert refunded_at_bank(bank, paid) == [1000]
+    assert problems(database, bank) == []
+
+
+def test_what_moves_while_verify_reads_is_no_problem(
+    database: Database, bank: SandboxBank, bank_settings: Settings, paid: str
+) -> None:
+    with database.snapshot() as session:
+        assert session.get_one(Payment, paid).state is State.PAID
+        ask(database, paid, 1000, "a")
+        work(bank_settings)  # waits for no reader
+        assert list(verify.problems(session, "sandbox", None)) == []
+        assert session.scalars(select(Refund)).all() == []
+    assert history(database, paid)[-1] == "part_refunded"
+
+
 def test_commands_and_transfers_cannot_be_changed(database: Database, paid: str) -> None:
     for table in (PaymentCommand, Transfer):
         with pytest.raises(AppendOnly), database.transaction() as session:
@@ -170,16 +253,13 @@ def test_commands_and_transfers_cannot_be_changed(database: Database, paid: str)
 
 
 def test_the_operators_commands(
-    database: Database, bank_settings: Settings, bank: SandboxBank, paid: str, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    bank_settings: Settings,
+    bank: SandboxBank,
+    paid: str,
+    run: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)  # the fixture made the tables
-    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
-    monkeypatch.setattr("ivr.ops.commands.payments.settings", lambda: bank_settings)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(main, ["payments", *arguments])
-        return result.exit_code, result.output
-
     assert run("refund", paid, "--amount-minor", "10", "--why", "returned", "--key", "k")[0] == 0
     work(bank_settings)
     code, table = run("settlement", f"{datetime.now(UTC):%Y-%m-%d}")
@@ -190,6 +270,14 @@ def test_the_operators_commands(
         ("refund", "-10", "USD"),
     ]
     assert run("stuck") == (0, "nothing needs a person\n")
+    monkeypatch.setattr(
+        "ivr.ops.commands.payments.settings",
+        lambda: bank_settings.model_copy(update={"bank_url": "http://127.0.0.1:9"}),
+    )
+    assert run("verify") == (
+        1,
+        "Error: the bank of IVR_BANK gave no usable answer: no answer from the bank (ConnectionError)\n",
+    )
     assert run("verify", "--without-bank") == (0, "records and books agree\n")
     assert run("cancel", paid, "--why", "x") == (1, "Error: a payment that is part_refunded cannot cancel\n")
     with database.transaction() as session:

@@ -80,6 +80,7 @@ def _expected(error: Exception) -> click.ClickException | None:
 
     from ivr.customers.errors import InvalidInput
     from ivr.keys import KeysUnusable
+    from ivr.payments.bank import BankError
     from ivr.payments.banks import BankSettingsWrong
     from ivr.store.redis import RedisUnavailable
 
@@ -87,6 +88,8 @@ def _expected(error: Exception) -> click.ClickException | None:
         return Unusable(str(error))
     if isinstance(error, OperationalError):
         return click.ClickException(f"the database is out of reach or unusable: {error.orig}")
+    if isinstance(error, BankError):
+        return click.ClickException(f"the bank of IVR_BANK gave no usable answer: {error}")
     return click.ClickException(str(error)) if isinstance(error, KeysUnusable | RedisUnavailable) else None
 
 

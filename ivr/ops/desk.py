@@ -20,11 +20,23 @@ from ivr.store.migrations import upgrade
 @contextmanager
 def transaction() -> Iterator[Session]:
     """A transaction on the service's database, which is made or brought up to date first."""
+    with _database() as database, database.transaction() as session:
+        yield session
+
+
+@contextmanager
+def snapshot() -> Iterator[Session]:
+    """The same for what only reads, however long: one moment of the database, and no writer waits."""
+    with _database() as database, database.snapshot() as session:
+        yield session
+
+
+@contextmanager
+def _database() -> Iterator[Database]:
     database = Database(settings().sqlalchemy_url())
     try:
         upgrade(database)
-        with database.transaction() as session:
-            yield session
+        yield database
     finally:
         database.engine.dispose()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -33,6 +34,7 @@ from ivr.payments.bank import (
 
 TIMEOUT_S = (2.0, 5.0)
 """To connect, and between two bytes of the answer."""
+LONGEST_REFERENCE = 128
 _CODES: dict[str, type[BankError]] = {
     "currency_not_supported": CurrencyNotSupported,
     "idempotency_mismatch": KeyReused,
@@ -62,15 +64,13 @@ class HttpBank:
         self._http.headers["X-Api-Key"] = api_key
 
     def tokenise(self, pan: str, exp_year: int, exp_month: int) -> Token:
-        answer = self._post("/tokens", {"pan": pan, "exp_year": exp_year, "exp_month": exp_month})
-        return Token(answer["token"], answer["brand"], answer["last4"])
+        return _token(self._post("/tokens", {"pan": pan, "exp_year": exp_year, "exp_month": exp_month}))
 
     def card(self, token: str) -> Token:
         response = self._send("GET", f"/tokens/{quote(token, safe='')}")
         if response.status_code == 404:
             raise InvalidCard("the bank knows no such token")
-        answer = _body(response)
-        return Token(answer["token"], answer["brand"], answer["last4"])
+        return _token(_body(response))
 
     def authorise(
         self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
@@ -100,18 +100,25 @@ class HttpBank:
 
     def refund(self, bank_reference: str, amount_minor: int, *, key: str) -> Refunded | Declined:
         answer = self._post(_path(bank_reference, "refund"), {"amount_minor": amount_minor}, key)
-        return Refunded() if answer["status"] == "refunded" else Declined(_reason(answer["decline"]))
+        match answer.get("status"):
+            case "refunded":
+                return Refunded()
+            case "declined":
+                return Declined(_reason(answer.get("decline")))
+            case _:
+                raise _not_understood("status")
 
     def statement(self) -> list[StatementLine]:
         lines: list[StatementLine] = []
         after: str | None = ""
         while after is not None:
             page = _body(self._send("GET", "/statement", params={"after": after} if after else {}))
-            lines += [
-                StatementLine(line["reference"], line["kind"], line["amount_minor"], line["currency"])
-                for line in page["lines"]
-            ]
-            after = page["next"]
+            with _reading():
+                lines += [
+                    StatementLine(line["reference"], line["kind"], line["amount_minor"], line["currency"])
+                    for line in page["lines"]
+                ]
+                after = page["next"]
         return lines
 
     def look_up(self, key: str) -> Outcome | None:
@@ -152,13 +159,34 @@ def _body(response: requests.Response) -> dict[str, Any]:
         body = response.json()
     except requests.JSONDecodeError:
         raise BankUnavailable(f"the bank's answer ({response.status_code}) is no JSON") from None
-    if response.ok:
-        return dict(body)
-    error = body.get("error", {}) if isinstance(body, dict) else {}
-    if kind := _CODES.get(str(error.get("code"))):
-        raise kind(error.get("message"))
-    unsure = response.status_code >= 500 or response.status_code in (408, 425, 429)
-    raise (BankUnavailable if unsure else BankRejected)(f"{response.status_code} {error.get('code')}")
+    if not isinstance(body, dict):
+        raise _not_understood("object")
+    if 200 <= response.status_code < 300:
+        return body
+    error = body.get("error")
+    code, message = (error.get("code"), error.get("message")) if isinstance(error, dict) else (None, None)
+    if response.status_code < 500 and (kind := _CODES.get(str(code))):
+        raise kind(message)
+    certain = 400 <= response.status_code < 500 and response.status_code not in (408, 425, 429)
+    raise (BankRejected if certain else BankUnavailable)(f"{response.status_code} {code}")
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """An answer that is not what bank.yaml says tells no more than none: what was asked may have happened."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_understood(type(error).__name__) from None
+
+
+def _not_understood(what: str) -> BankUnavailable:
+    return BankUnavailable(f"the bank's answer is not what bank.yaml says ({what})")
+
+
+def _token(answer: Mapping[str, Any]) -> Token:
+    with _reading():
+        return Token(answer["token"], answer["brand"], answer["last4"])
 
 
 def _found(response: requests.Response) -> Outcome | None:
@@ -170,23 +198,38 @@ def _path(bank_reference: str, *operation: str) -> str:
 
 
 def _outcome(authorisation: Mapping[str, Any]) -> Outcome:
-    match authorisation["status"]:
-        case "authorised":
-            return Authorised(authorisation["id"], datetime.fromisoformat(authorisation["expires_at"]))
-        case "customer_needed":
-            return Linked(authorisation["id"], authorisation["customer_url"])
-        case "declined":
-            return Declined(_reason(authorisation["decline"]))
-        case "captured":
-            return Captured()
-        case "voided":
-            return Voided()
-        case status:
-            raise BankRejected(f"unknown status of an authorisation: {status}")
+    with _reading():
+        match authorisation["status"]:
+            case "authorised":
+                return Authorised(_reference(authorisation), _moment(authorisation["expires_at"]))
+            case "customer_needed":
+                return Linked(_reference(authorisation), str(authorisation["customer_url"]))
+            case "declined":
+                return Declined(_reason(authorisation["decline"]))
+            case "captured":
+                return Captured()
+            case "voided":
+                return Voided()
+            case _:
+                raise _not_understood("status")
 
 
-def _reason(code: str) -> DeclineReason:
+def _reference(authorisation: Mapping[str, Any]) -> str:
+    found = authorisation["id"]
+    if not isinstance(found, str) or not 1 <= len(found) <= LONGEST_REFERENCE:
+        raise ValueError("no reference that could be stored")
+    return found
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time without its offset")
+    return found
+
+
+def _reason(code: object) -> DeclineReason:
     try:
-        return DeclineReason(code)
+        return DeclineReason(str(code))
     except ValueError:
         return DeclineReason.OTHER

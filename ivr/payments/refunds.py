@@ -15,7 +15,7 @@ from ivr.customers import audit
 from ivr.customers.models import new_id
 from ivr.jobs import Again, GiveUp, Held
 from ivr.payments import books, service
-from ivr.payments.bank import Bank, BankError, Refunded
+from ivr.payments.bank import Bank, BankError, Declined, Refunded
 from ivr.payments.debit import KEY_LIFE, wait_before
 from ivr.payments.models import Payment, Refund, RefundState
 from ivr.payments.processor import PaymentError, execute
@@ -67,11 +67,12 @@ class RequestRefund:
 
 @dataclass(frozen=True)
 class ResolveRefund:
-    """The bank gave the refund back, or will not."""
+    """The bank gave the refund back, or will not. ``why`` says how that is known."""
 
     name: ClassVar[str] = "resolve_refund"
     refund_id: str
     done: bool
+    why: str = field(compare=False)
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         refund = session.get_one(Refund, self.refund_id)
@@ -79,7 +80,7 @@ class ResolveRefund:
         refund.state = RefundState.DONE if self.done else RefundState.REFUSED
         refund.updated_at = now
         session.flush()
-        audit.record(session, who, f"refund.{refund.state}", payment.id, now, refund=refund.id)
+        audit.record(session, who, f"refund.{refund.state}", payment.id, now, refund=refund.id, why=self.why)
         if self.done:
             books.book_refund(session, payment, refund.id, refund.amount_minor, now)
             whole = _sum(session, payment.id, RefundState.DONE) == payment.debit_minor
@@ -98,6 +99,12 @@ def request_refund(
     return session.get_one(Refund, answer["refund_id"])
 
 
+def resolve(session: Session, refund_id: str, done: bool, *, who: str, why: str, now: datetime) -> RefundState:
+    """Record what became of a refund, once; its state. Raises IdempotencyConflict when it ended otherwise."""
+    answer = execute(session, ResolveRefund(refund_id, done, why), key=f"refund-resolved:{refund_id}", who=who, now=now)
+    return RefundState(answer["state"])
+
+
 def give_back(held: Held, bank: Bank) -> None:
     """Have the bank give a refund back, by the identical request until it answers.
 
@@ -108,10 +115,11 @@ def give_back(held: Held, bank: Bank) -> None:
         payment = session.get_one(Payment, refund.payment_id)
     if refund.state is not RefundState.REQUESTED:
         return
-    now = datetime.now(UTC)
-    if payment.bank != bank.name or payment.bank_reference is None:
+    if payment.bank != bank.name:
         raise GiveUp("WrongBank")
-    if now - refund.created_at > KEY_LIFE:
+    if payment.bank_reference is None:  # a person said that it was paid, and the bank never named it to us
+        raise GiveUp("NoBankReference")
+    if datetime.now(UTC) - refund.created_at > KEY_LIFE:
         log.error("refund needs a person", refund=refund.id)
         raise GiveUp("KeyLifeOver")
     try:
@@ -119,9 +127,11 @@ def give_back(held: Held, bank: Bank) -> None:
     except BankError as error:
         log.warning("bank gave no answer to a refund", refund=refund.id, error=type(error).__name__)
         raise Again(wait_before(held.attempts + 1), type(error).__name__) from error
+    why = f"declined by the bank: {answer.reason}" if isinstance(answer, Declined) else "given back by the bank"
     with held.transaction() as session:
-        command = ResolveRefund(refund.id, isinstance(answer, Refunded))
-        execute(session, command, key=f"refund-resolved:{refund.id}", who=f"worker:{held.holder}", now=now)
+        who, now = f"worker:{held.holder}", datetime.now(UTC)
+        state = resolve(session, refund.id, isinstance(answer, Refunded), who=who, why=why, now=now)
+    (log.info if state is RefundState.DONE else log.error)("refund ended", refund=refund.id, state=state, why=why)
 
 
 def _sum(session: Session, payment_id: str, *states: RefundState) -> int:

@@ -26,10 +26,13 @@ SETTLEMENT_COLUMNS = ("at", "receipt_number", "payment", "merchant", "kind", "am
 _STEPS = {(before, after) for (before, _), after in MOVES.items()}
 
 
-def problems(session: Session, bank: str, statement: Iterable[StatementLine] | None) -> Iterator[str]:
+def problems(
+    session: Session, bank: str, statement: Iterable[StatementLine] | None, asked_at: datetime | None = None
+) -> Iterator[str]:
     """What does not agree, in words that name the payment; nothing when all does.
 
-    ``statement`` is the bank's, taken before this transaction began: what was decided since is not a problem.
+    ``session`` reads one moment: a snapshot. ``statement`` is the bank's, asked for at ``asked_at``, before that
+    moment: what moved since is compared with it the next time.
     """
     for currency in {currency for _, currency in balances(session)}:
         if total := sum(amount for (_, c), amount in balances(session).items() if c == currency):
@@ -42,8 +45,10 @@ def problems(session: Session, bank: str, statement: Iterable[StatementLine] | N
     for transfer in session.scalars(select(Transfer)):
         booked[transfer.payment_id, transfer.kind] += transfer.amount_minor
     given_back: dict[str, int] = defaultdict(int)
-    for refund in session.scalars(select(Refund).where(Refund.state == RefundState.DONE)):
-        given_back[refund.payment_id] += refund.amount_minor
+    under_way: dict[str, int] = defaultdict(int)  # refunds that the bank may have made, and we do not know yet
+    for refund in session.scalars(select(Refund).where(Refund.state != RefundState.REFUSED)):
+        sums = given_back if refund.state is RefundState.DONE else under_way
+        sums[refund.payment_id] += refund.amount_minor
     at_bank: dict[tuple[str, str, str], int] = defaultdict(int)
     for line in statement or ():
         at_bank[line.reference, line.kind, line.currency] += line.amount_minor
@@ -68,10 +73,12 @@ def problems(session: Session, bank: str, statement: Iterable[StatementLine] | N
             yield f"{payment.id}: is {payment.state} with refunds of {back} of {payment.debit_minor}"
 
         if statement is not None and payment.bank == bank:
-            for kind, ours in (("debit", debited), ("refund", back)):
+            moved_since = asked_at is not None and payment.updated_at >= asked_at
+            for kind, least, most in (("debit", debited, debited), ("refund", back, back + under_way[payment.id])):
                 theirs = at_bank.pop((payment.id, kind, payment.currency), 0)
-                if theirs != ours and (kind == "refund" or payment.state in FINAL):
-                    yield f"{payment.id}: {kind} of {ours} here, of {theirs} at the bank"
+                decided = kind == "refund" or payment.state in FINAL
+                if decided and not moved_since and not least <= theirs <= most:
+                    yield f"{payment.id}: {kind} of {least} here, of {theirs} at the bank"
     for (reference, kind, currency), amount in at_bank.items():
         yield f"{reference}: {kind} of {amount} {currency} at the bank, of no payment of ours"
 
@@ -92,13 +99,18 @@ def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime
             since += LINK_LIFE
         found.append((payment.id, payment.state.value, since, job))
     back = select(Refund, Job).outerjoin(Job, Job.dedupe_key == f"{REFUND_JOB}:" + Refund.id)
-    for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)).tuples():
-        found.append((refund.payment_id, f"refund {refund.id} requested", refund.updated_at, job))
+    for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)):
+        found.append((refund.payment_id, waiting_refund(refund.id), refund.updated_at, job))
     return [
         (payment_id, state, (job.last_error_type if job else "no job") or "waits", since)
         for payment_id, state, since, job in sorted(found, key=lambda entry: entry[2])
         if job is None or job.done_at is not None or now - since > PATIENCE
     ]
+
+
+def waiting_refund(refund_id: str) -> str:
+    """What ``stuck`` says that a payment waits in while one of its refunds is not decided."""
+    return f"refund {refund_id} requested"
 
 
 def settlement(session: Session, day: date) -> Iterator[tuple[str | int | None, ...]]:

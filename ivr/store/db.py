@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import Dialect
@@ -63,6 +64,19 @@ class Database:
         with self._sessions.begin() as session:
             yield session
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session that reads the database as it was at one moment and keeps no writer waiting; it changes nothing."""
+        with self._sessions.begin() as session:
+            session.connection(execution_options=_SNAPSHOT[self.engine.dialect.name])
+            yield session
+
+
+_SNAPSHOT: dict[str, dict[str, Any]] = {
+    "sqlite": {"snapshot": True},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+
 
 def _engine(url: str) -> Engine:
     engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
@@ -97,4 +111,5 @@ def _write_ahead(cursor) -> None:  # type: ignore[no-untyped-def]
 
 def _sqlite_begin(connection) -> None:  # type: ignore[no-untyped-def]
     # IMMEDIATE: a transaction that reads and then writes must not fail half-way with "database is locked".
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    only_reads = connection.get_execution_options().get("snapshot")
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

@@ -18,7 +18,7 @@ from ivr.payments import verify as checks
 from ivr.payments.banks import connect
 from ivr.payments.models import Payment
 from ivr.payments.processor import PaymentError
-from ivr.payments.states import Event, IllegalMove, State
+from ivr.payments.states import FINAL, Event, IllegalMove, State
 from ivr.settings import settings
 
 _OUTCOMES = {"paid": Event.CAPTURE, "refused": Event.DECLINE, "voided": Event.VOID}
@@ -112,10 +112,24 @@ def resolve(payment_id: str, outcome: str, why: str) -> None:
     with desk.transaction() as session:
         payment = session.get(Payment, payment_id)
         stuck_ids = {entry[0] for entry in checks.stuck(session, utc_now())}
-    if payment is None or payment_id not in stuck_ids:
+    if payment is None or payment.state in FINAL or payment_id not in stuck_ids:
         raise click.ClickException(f"payment {payment_id!r} is not stuck; `ivr payments stuck` lists those that are")
     lost = [] if payment.state is State.UNKNOWN else [Event.LOSE]
     _move(payment_id, [*lost, _OUTCOMES[outcome]], why)
+
+
+@command.command(name="resolve-refund")
+@click.argument("refund_id", metavar="REFUND")
+@click.argument("outcome", type=click.Choice(["done", "refused"]))
+@click.option("--why", required=True, help="How it is known, such as the line of the bank's statement.")
+def resolve_refund(refund_id: str, outcome: str, why: str) -> None:
+    """Record what became of a stuck refund, as the bank told you; a refused amount can be refunded anew."""
+    with desk.transaction() as session:
+        now = utc_now()
+        if not any(entry[1] == checks.waiting_refund(refund_id) for entry in checks.stuck(session, now)):
+            raise click.ClickException(f"refund {refund_id!r} is not stuck; `ivr payments stuck` lists those that are")
+        state = refunds.resolve(session, refund_id, outcome == "done", who=desk.who(), why=why, now=now)
+    click.echo(f"refund {refund_id} is {state}")
 
 
 @command.command()
@@ -132,10 +146,10 @@ def stuck() -> None:
 @click.option("--without-bank", is_flag=True, help="Compare records and books only.")
 def verify(without_bank: bool) -> None:
     """Prove that records, books and the bank's statement agree. Exits 1 if they do not."""
-    bank = connect(settings())
+    bank, asked_at = connect(settings()), utc_now()
     statement = None if without_bank else bank.statement()
-    with desk.transaction() as session:
-        found = list(checks.problems(session, bank.name, statement))
+    with desk.snapshot() as session:
+        found = list(checks.problems(session, bank.name, statement, asked_at))
     agreed = "records and books agree" if without_bank else "records, books and bank agree"
     click.echo("\n".join(found) or agreed)
     sys.exit(bool(found))
@@ -147,7 +161,7 @@ def settlement(day: datetime) -> None:
     """Print what was debited and given back on DAY (UTC), as CSV."""
     writer = csv.writer(sys.stdout)
     writer.writerow(checks.SETTLEMENT_COLUMNS)
-    with desk.transaction() as session:
+    with desk.snapshot() as session:
         writer.writerows(checks.settlement(session, day.date()))
 
 

@@ -2,6 +2,7 @@
 # make test    all tests, from nothing
 # make bench   the figures that the README quotes
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
+# make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
 # make bench-payments   notices matched and debits made per second
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 PYTHON ?= python3.11
@@ -13,8 +14,10 @@ BREAK ?=
 PAYMENTS ?= 1000
 # A folder of official Vosk models, to be heard beside ours.
 VOSK ?=
+# A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
+ECAPA ?=
 
-.PHONY: demo test lint bench bench-digits bench-faults bench-payments clean
+.PHONY: demo test lint bench bench-digits bench-faults bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -53,6 +56,10 @@ bench-payments: .venv/.tested
 bench-digits: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m bench.digits --speech $(SPEECH) $(if $(VOSK),--vosk $(VOSK))
+
+bench-voice: .venv/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench.voice --speech $(SPEECH) $(if $(ECAPA),--ecapa $(ECAPA))
 
 clean:
 	rm -rf .venv build dist

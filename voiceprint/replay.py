@@ -29,9 +29,10 @@ from voiceprint.audio import to_float
 SCHEME = "fine-1"
 SAMPLE_RATE = 8000
 SECRET_BYTES = 32
-#: From which agreement on an utterance counts as a recording: the mean of its pieces, each at its best place, and the
-#: mean of all at places that follow each other, together. Chosen on speakers that ``bench.liveness`` does not test.
-_REPLAYED = 1.0
+#: From which agreement beyond chance on an utterance counts as a recording: that of its pieces, each at its best place,
+#: and that of all together at places that follow each other. Chosen on speakers that ``bench.liveness`` does not test.
+_REPLAYED = 0.22
+_CHANCE = 4  # standard deviations
 #: What is kept of one utterance at most.
 MOST_KEPT_S = 12.0
 
@@ -42,7 +43,7 @@ _PIECE = 12  # frames
 _MOST_PIECES = 8
 #: Where frames of the kept utterance lay is not known; a new one is tried at so many places between two of them.
 _PHASES = 4
-_SPEEDS = (0.98, 1.0, 1.02)
+_SPEEDS = {1.0: _PHASES, 0.98: _PHASES // 2, 1.02: _PHASES // 2}  # and in how many phases each is looked for
 _LOW, _HIGH, _MARGIN = 20, 122, 4  # bins of 15.6 Hz
 _ENVELOPE = 9  # bins to either side
 _VALLEY = 0.5  # how far below the envelope the fine structure is followed, so that noise in valleys counts little
@@ -88,26 +89,35 @@ class Sound:
         if not len(self._starts) or not len(kept):
             return None
         projections = _projections(secret)
-        changes = [np.diff(_stretched(self._fine, speed), axis=2) @ projections for speed in _SPEEDS]
-        asked = _weighed(np.stack(changes, axis=1)) * self._active[:, None, None, :, None]
-        asked /= np.abs(asked).sum(axis=(3, 4), keepdims=True) + 1e-9
-        # Laid out for the product, which is nearly all the work, and then for the largest of the phases.
-        asked = np.ascontiguousarray(asked.transpose(3, 4, 2, 1, 0).reshape(_PIECE * _BITS, -1))
+        asked = [self._asked(speed, phases, projections) for speed, phases in _SPEEDS.items()]
         places = np.ascontiguousarray(sliding_window_view(kept, (_PIECE, _BITS)).reshape(-1, _PIECE * _BITS))
-        agreement = np.maximum.reduce(np.split(places @ asked, _PHASES, axis=1))
-        by_speed = np.ascontiguousarray(agreement.T).reshape(len(_SPEEDS), len(self._starts), -1)
-        return max(self._found(found, speed) for found, speed in zip(by_speed, _SPEEDS, strict=True))
+        agreement = places @ np.concatenate(asked, axis=1)  # at once: this product is nearly all the work
+        by_speed = np.split(agreement, np.cumsum([columns.shape[1] for columns in asked])[:-1], axis=1)
+        return max(self._found(found, *speed) for found, speed in zip(by_speed, _SPEEDS.items(), strict=True))
 
-    def _found(self, agreement: Floats, speed: float) -> float:
-        """The likeness if this was played at ``speed``, from the agreement of each piece with each place."""
-        scattered = float(agreement.max(axis=1).mean())
+    def _asked(self, speed: float, phases: int, projections: Floats) -> Floats:
+        """What to look for if this was played at ``speed``: a column for each piece of each phase."""
+        change = np.diff(_stretched(self._fine[:, :: _PHASES // phases], speed), axis=2) @ projections
+        asked = _weighed(change) * self._active[:, None, :, None]
+        asked /= np.abs(asked).sum(axis=(2, 3), keepdims=True) + 1e-9
+        return asked.transpose(2, 3, 1, 0).reshape(_PIECE * _BITS, -1)
+
+    def _found(self, agreement: Floats, speed: float, phases: int) -> float:
+        """The likeness if this was played at ``speed``, from the agreement of each place with what was asked."""
+        agreement = np.ascontiguousarray(np.maximum.reduce(np.split(agreement, phases, axis=1)).T)
         since = np.round((self._starts - self._starts[0]) * speed / _HOP).astype(int)
         near = np.pad(agreement, ((0, 0), (1, 1 + since[-1])))  # each piece may lie a frame beside its place
         near = np.maximum(np.maximum(near[:, :-2], near[:, 1:-1]), near[:, 2:])
-        in_a_row = np.zeros(agreement.shape[1], np.float32)
+        in_a_row = np.zeros((1, agreement.shape[1]), np.float32)
         for piece, start in zip(near, since, strict=True):
-            in_a_row += piece[start : start + len(in_a_row)]
-        return (scattered + float(in_a_row.max()) / len(near)) / _REPLAYED
+            in_a_row += piece[start : start + in_a_row.shape[1]] / len(near)
+        return (_beyond_chance(agreement) + _beyond_chance(in_a_row)) / _REPLAYED
+
+
+def _beyond_chance(agreement: Floats) -> float:
+    """By how much the best places exceed what all the others reach by chance, which differs from voice to voice."""
+    middle, upper = np.quantile(agreement[:, ::7], [0.5, 0.84], axis=1)
+    return float(np.mean(agreement.max(axis=1) - middle - _CHANCE * (upper - middle)))
 
 
 def _pieces(speech: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -120,6 +120,40 @@ def test_two_that_only_a_reference_tells_apart_are_refused_without_one(
     assert send(notices_url, notice()).json()["payment"] == payment.id
 
 
+@pytest.mark.parametrize("ends", ["voided", "debited", "confirmed"])
+def test_what_is_over_and_still_in_the_index_does_not_stand_beside_what_is_meant(
+    notices_url: str,
+    database: Database,
+    pending: PendingDebits,
+    payment: Payment,
+    redis_client: redis.Redis,
+    ends: str,
+) -> None:
+    over = authorised(database)
+    put(pending, over)
+    if ends != "voided":
+        assert decision(send(notices_url, notice(over))) == "confirmed"
+    if ends != "confirmed":
+        event = Event.VOID if ends == "voided" else Event.CAPTURE
+        with database.transaction() as session:
+            service.record_move(session, service.Move(over.id, event, "test"), who="test", now=datetime.now(UTC))
+    redis_client.flushall()  # and what Redis knew of the confirmation is lost
+    assert pending.rebuild([])
+    put(pending, over)
+    put(pending, payment)
+    assert send(notices_url, notice()).json()["payment"] == payment.id
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_notice_without_reference_of_what_is_over_is_refused(
+    notices_url: str, database: Database, pending: PendingDebits, payment: Payment
+) -> None:
+    with database.transaction() as session:
+        service.record_move(session, service.Move(payment.id, Event.VOID, "x"), who="test", now=datetime.now(UTC))
+    assert decision(send(notices_url, notice())) == "no_such_payment"
+    assert pending.candidates(keeper.as_pending(payment, TOKEN, "City Water").debit) == []
+
+
 @pytest.mark.parametrize("event", [Event.LOSE, Event.VOID])
 def test_a_payment_that_is_being_undone_is_not_confirmed_though_the_index_has_it(
     notices_url: str, database: Database, payment: Payment, event: Event

@@ -195,6 +195,7 @@ def test_everything_runs_on_a_cluster(cluster_node: redis.Redis, keyring: Keyrin
     index = PendingDebits(cluster_node, keyring)
     assert index.rebuild([[Pending("pay_1", DEBIT, LATER)], [Pending("pay_2", replace(DEBIT, reference="a2"), LATER)]])
     assert index.match("n1", UNNAMED, NOW) == (Verdict.TWO_CANDIDATES, None)
+    assert set(index.candidates(UNNAMED)) == {"pay_1", "pay_2"}
     assert index.match("n2", DEBIT, NOW) == (Verdict.FOUND, "pay_1")
     index.confirmed("n2", "auth_1")
     assert index.match("n3", DEBIT, NOW) == (Verdict.ALREADY_CONFIRMED, "pay_1")

@@ -15,12 +15,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from ivr.customers import audit
@@ -104,6 +104,10 @@ class Answer:
         return None
 
 
+_SINGLED_OUT = (Verdict.FOUND, Verdict.TWO_CANDIDATES)
+"""What the index says by card, merchant and amount alone."""
+
+
 class Confirmations:
     """Answers notices. Share one a process."""
 
@@ -122,6 +126,8 @@ class Confirmations:
         if first:
             return first
         verdict, payment_id = self._match(notice)
+        if notice.debit.reference is None and verdict in _SINGLED_OUT and self._sweep(notice):
+            verdict, payment_id = self._match(notice)
         if verdict is Verdict.REBUILDING:
             raise NotKnownYet
         command = Answer(notice, payment_id, verdict)
@@ -132,6 +138,24 @@ class Confirmations:
         if reference and answer["decision"] == "confirmed":
             self._pending.confirmed(notice.id, reference)
         return answer
+
+    def _sweep(self, notice: Notice) -> bool:
+        """Take out of the index what looks like this notice's debit and is over; whether there was any.
+
+        A worker that died, or could not reach Redis, leaves such entries. Where the notice has a reference they harm
+        nobody; without one they would stand beside the debit that is meant.
+        """
+        ids = self._pending.candidates(notice.debit)
+        of_payment = (DebitNotice.payment_id == Payment.id, DebitNotice.reason.is_(None))
+        query = select(Payment, DebitNotice.id).outerjoin(DebitNotice, and_(*of_payment)).where(Payment.id.in_(ids))
+        with self._database.transaction() as session:
+            found = session.execute(query).all()
+        over = [(payment, by) for payment, by in found if by or payment.state is not State.AUTHORISED]
+        for payment, by in over:
+            if by and payment.bank_reference:
+                self._pending.confirmed(by, payment.bank_reference)
+            self._pending.drop(replace(notice.debit, reference=payment.bank_reference))
+        return bool(over)
 
     def _match(self, notice: Notice) -> tuple[Verdict, str | None]:
         found = self._pending.match(notice.id, notice.debit, self._clock())

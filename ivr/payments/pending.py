@@ -117,6 +117,16 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return 1
 """
 
+# KEYS: index. ARGV: amount, prefix of entries, CANDIDATES. Gives the payments.
+_CANDIDATES = """
+local found = {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], ARGV[1], 'LIMIT', 0, tonumber(ARGV[3]))) do
+  local payment = redis.call('HGET', ARGV[2] .. member, 'payment')
+  if payment then found[#found + 1] = payment end
+end
+return found
+"""
+
 # KEYS: building, whole. ARGV: who builds. 1: nothing was lost meanwhile.
 _BUILT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -170,7 +180,7 @@ class PendingDebits:
         self._whole, self._building = f"{self._prefix}whole", f"{self._prefix}building"
         self._match, self._put = client.register_script(_MATCH), client.register_script(_PUT)
         self._confirmed, self._built = client.register_script(_CONFIRMED), client.register_script(_BUILT)
-        self._drop = client.register_script(_DROP)
+        self._drop, self._candidates = client.register_script(_DROP), client.register_script(_CANDIDATES)
 
     def match(self, notice_id: str, debit: Debit, now: datetime) -> tuple[Verdict, str | None]:
         """The verdict, and the id of the payment that it is about, if there is one. FOUND claims it for the notice."""
@@ -193,6 +203,12 @@ class PendingDebits:
         """The debit is pending no more: let no notice find it. That it was confirmed is remembered for a while."""
         member = self._member(debit)
         self._drop(keys=[self._entries + member, self._index(debit)], args=[member])
+
+    def candidates(self, debit: Debit) -> list[str]:
+        """The payments that a notice of this debit may mean if it names no reference; some may be over by now."""
+        keys = [self._index(debit)]
+        found = self._candidates(keys=keys, args=[debit.amount_minor, self._entries, CANDIDATES])
+        return [payment.decode() for payment in found]
 
     def is_whole(self) -> bool:
         """Whether everything that is pending was put in since Redis was last empty."""

@@ -16,6 +16,7 @@ from payments_support import add_payer, confirm
 from payments_support import make_due as make_jobs_due
 from sqlalchemy import select
 from structlog.testing import capture_logs
+from urllib3.connection import HTTPSConnection
 from webhooks_support import Merchant, drip
 
 from ivr import jobs
@@ -516,6 +517,25 @@ def test_a_server_that_never_finishes_its_handshake_is_cut_off(monkeypatch: pyte
     monkeypatch.setattr(post, "STEP_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(NotDelivered):
         send(f"https://localhost:{silent.getsockname()[1]}/")
+
+
+def test_a_server_that_drips_after_a_slow_connection_is_cut_off(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = HTTPSConnection._new_conn
+
+    def slowly(connection: HTTPSConnection) -> socket.socket:
+        time.sleep(0.5)  # as long as the whole exchange may take: there is nothing yet that could be cut
+        return connect(connection)
+
+    monkeypatch.setattr(HTTPSConnection, "_new_conn", slowly)
+    monkeypatch.setattr(post, "LONGEST_S", 0.2)
+    merchant.before_answer = drip(3)
+    started = time.monotonic()
+    with pytest.raises(NotDelivered, match="too slow"):
+        send(merchant.url)
+    assert time.monotonic() - started < 2
+    assert merchant.paths == []
 
 
 def test_a_server_that_is_away_is_an_ordinary_failure(merchant: Merchant) -> None:

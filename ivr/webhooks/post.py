@@ -71,6 +71,9 @@ def _ask(
     clock.start()
     try:
         sent = {"Host": parts.netloc or "", "Content-Type": "application/json", "User-Agent": "pay-by-voice", **headers}
+        connection.connect()
+        if too_slow.is_set():  # the cut came too early: there was nothing to cut yet
+            raise NotDelivered("too slow")
         connection.request("POST", parts.request_uri, body, sent, preload_content=False)
         answer = connection.getresponse()
         if too_slow.is_set():  # cut off: what looks like the end of the headers may be none

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     keys_file: Path | None = Field(None, description="Keys that the operator keeps; default: keys.json in data_dir.")
     # These two may hold passwords: no repr shows them.
     database_url: str | None = Field(None, repr=False, description="SQLAlchemy URL; default: SQLite in data_dir.")
-    redis_url: str | None = Field(None, repr=False, description="redis:// URL; default: our own Redis in data_dir.")
+    redis_url: str | None = Field(None, repr=False, description="redis:// or redis+cluster:// URL; default: our own.")
 
     public_url: str | None = Field(None, description="How the carrier reaches us, e.g. https://pay.example.com.")
     trusted_proxies: int = Field(0, description="How many proxies in front may set X-Forwarded-* headers.")

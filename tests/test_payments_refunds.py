@@ -288,3 +288,20 @@ def test_the_operators_commands(
     assert run("resolve", lost.id, "refused", "--why", "not on the statement")[0] == 0
     assert run("stuck")[0] == 0
     assert history(database, lost.id) == ["created", "debiting", "unknown", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--why", "x" * 201), "--why has 1 to 200"),
+        (("--why", "card 4539 1488 0343 6467"), "card number"),
+        (("--why", "x", "--key", "k" * 101), "--key has 1 to 100"),
+    ],
+)
+def test_a_reason_that_cannot_be_stored_is_refused_and_nothing_is_given_back(
+    database: Database, paid: str, run: Callable[..., tuple[int, str]], options: tuple[str, ...], said: str
+) -> None:
+    code, output = run("refund", paid, *options)
+    assert (code, said in output) == (2, True)
+    with database.transaction() as session:
+        assert session.scalars(select(Refund)).all() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable
 from datetime import datetime
 
 import click
@@ -12,6 +13,7 @@ from sqlalchemy import select
 from ivr.clock import utc_now
 from ivr.customers.models import Bill, new_id
 from ivr.customers.money import format_amount
+from ivr.customers.text import clean_text
 from ivr.ops import desk
 from ivr.payments import holds, refunds, service
 from ivr.payments import verify as checks
@@ -24,6 +26,19 @@ from ivr.settings import settings
 _OUTCOMES = {"paid": Event.CAPTURE, "refused": Event.DECLINE, "voided": Event.VOID}
 
 
+def _line(what: str, most: int) -> Callable[[click.Context, click.Parameter, str], str]:
+    """A check of an option: one line that can be stored, and no card number."""
+    return lambda _context, _parameter, given: clean_text(given, what, least=1, most=most)
+
+
+def _why(help_: str = "Kept in the payment's history.") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--why", required=True, callback=_line("--why", 200), help=help_)
+
+
+def _key(help_: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--key", default=new_id, callback=_line("--key", 100), help=help_)
+
+
 @click.group()
 def command() -> None:
     """Payments: holds, refunds, what needs a person, settlement, checks."""
@@ -32,8 +47,8 @@ def command() -> None:
 @command.command()
 @click.argument("payment_id", metavar="PAYMENT")
 @click.option("--amount-minor", type=click.IntRange(min=1), help="In minor units; all that is left when omitted.")
-@click.option("--why", required=True)
-@click.option("--key", default=new_id, help="Idempotency key: the same key never refunds twice.")
+@_why()
+@_key("Idempotency key: the same key never refunds twice.")
 def refund(payment_id: str, amount_minor: int | None, why: str, key: str) -> None:
     """Give a payment back, whole or in part."""
     try:
@@ -49,8 +64,8 @@ def refund(payment_id: str, amount_minor: int | None, why: str, key: str) -> Non
 @command.command()
 @click.argument("payment_id", metavar="PAYMENT")
 @click.option("--amount-minor", type=click.IntRange(min=1), help="In minor units; all that is held when omitted.")
-@click.option("--why", required=True)
-@click.option("--key", default=new_id, help="Idempotency key: the same key never posts twice.")
+@_why()
+@_key("Idempotency key: the same key never posts twice.")
 def post(payment_id: str, amount_minor: int | None, why: str, key: str) -> None:
     """Debit what is held for a payment, whole or in part; the rest is released."""
     capabilities = connect(settings()).capabilities
@@ -66,8 +81,8 @@ def post(payment_id: str, amount_minor: int | None, why: str, key: str) -> None:
 
 @command.command()
 @click.argument("payment_id", metavar="PAYMENT")
-@click.option("--why", required=True)
-@click.option("--key", default=new_id, help="Idempotency key: the same key is answered as the first time.")
+@_why()
+@_key("Idempotency key: the same key is answered as the first time.")
 def release(payment_id: str, why: str, key: str) -> None:
     """Give back what is held for a payment; nothing is debited."""
     try:
@@ -97,7 +112,7 @@ def held_() -> None:
 
 @command.command()
 @click.argument("payment_id", metavar="PAYMENT")
-@click.option("--why", required=True)
+@_why()
 def cancel(payment_id: str, why: str) -> None:
     """Withdraw a payment of which the bank has not heard."""
     _move(payment_id, [Event.CANCEL], why)
@@ -106,7 +121,7 @@ def cancel(payment_id: str, why: str) -> None:
 @command.command()
 @click.argument("payment_id", metavar="PAYMENT")
 @click.argument("outcome", type=click.Choice(sorted(_OUTCOMES)))
-@click.option("--why", required=True, help="How it is known, such as the line of the bank's statement.")
+@_why("How it is known, such as the line of the bank's statement.")
 def resolve(payment_id: str, outcome: str, why: str) -> None:
     """Record the outcome of a stuck payment, as the bank told you."""
     with desk.transaction() as session:
@@ -121,7 +136,7 @@ def resolve(payment_id: str, outcome: str, why: str) -> None:
 @command.command(name="resolve-refund")
 @click.argument("refund_id", metavar="REFUND")
 @click.argument("outcome", type=click.Choice(["done", "refused"]))
-@click.option("--why", required=True, help="How it is known, such as the line of the bank's statement.")
+@_why("How it is known, such as the line of the bank's statement.")
 def resolve_refund(refund_id: str, outcome: str, why: str) -> None:
     """Record what became of a stuck refund, as the bank told you; a refused amount can be refunded anew."""
     with desk.transaction() as session:

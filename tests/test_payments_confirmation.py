@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 from flask import Response
-from notices_support import SECRET, start_confirming_bank
+from notices_support import SECRET, decision, notice, send, start_confirming_bank
 from payments_support import add_payer, captures, confirm, history, make_due, new_pan, status
 from sqlalchemy import select
 
@@ -98,6 +98,20 @@ def test_a_debit_that_is_refused_is_not_made_and_ends_voided(
     assert history(database, payment.id) == ["created", "debiting", "authorised", "unknown", "voided"]
     assert captures(confirming_bank, payment.id) == []
     assert answers(database) == [(None, "no_such_payment")] * PATIENT_ATTEMPTS
+
+
+def test_a_bank_that_lost_the_id_of_a_confirmed_notice_debits_nothing_and_the_hold_is_undone(
+    database: Database, confirming_bank: SandboxBank, worker_settings: Settings, payment: Payment, notices_url: str
+) -> None:
+    confirming_bank.control(fail={"capture": 1})
+    work(worker_settings)
+    [held] = [row for row in confirming_bank.books()["authorisations"] if row["reference"] == payment.id]
+    forgotten = notice(None, card_token=held["token"], reference=held["id"])
+    assert decision(send(notices_url, forgotten)) == "confirmed"  # and the bank does not know that it asked
+    work(worker_settings, PATIENT_ATTEMPTS)
+    assert history(database, payment.id) == ["created", "debiting", "authorised", "unknown", "voided"]
+    assert captures(confirming_bank, payment.id) == []
+    assert {reason for _, reason in answers(database)} == {None, "already_confirmed"}
 
 
 @pytest.mark.parametrize("wrong", ["secret", "status", "notice"])

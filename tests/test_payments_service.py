@@ -207,3 +207,26 @@ def test_a_receipt_number_is_seven_digits_with_a_check_digit(database: Database)
         numbers = {new_receipt_number(session) for _ in range(20)}
     assert len(numbers) == 20
     assert all(len(number) == 7 and luhn_valid(number) for number in numbers)
+
+
+def test_a_receipt_number_gets_an_eighth_digit_when_those_of_seven_are_used_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ivr.payments.receipts.secrets.randbelow", lambda _: 5)
+    with database.transaction() as session:
+        payment = confirm(session, add_payer(session))
+        payment.receipt_number = first = new_receipt_number(session)
+        session.flush()
+        second = new_receipt_number(session)
+    assert (len(first), len(second)) == (7, 8)
+    assert luhn_valid(second)
+
+
+def test_a_bill_cancelled_since_the_call_read_it_is_not_paid(postgresql: Database) -> None:
+    with postgresql.transaction() as session:
+        payer = add_payer(session)
+    with pytest.raises(service.BillNotOpen), postgresql.transaction() as session:
+        assert session.get_one(Bill, payer.bill_id).status is BillStatus.OPEN
+        with postgresql.transaction() as operator:
+            cancel_bill(operator, payer.bill_id)
+        confirm(session, payer, f"after {payer.bill_id}")

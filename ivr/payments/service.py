@@ -98,7 +98,9 @@ class Start:
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
-        bill = _check_bill(session, session.get(Bill, self.bill_id, with_for_update=True), self.customer_id)
+        # As it is now, though the caller's transaction may have read it before.
+        locked = session.get(Bill, self.bill_id, with_for_update=True, populate_existing=True)
+        bill = _check_bill(session, locked, self.customer_id)
         card = check_card(session, self.card_id, self.customer_id, now)
         check_bank(session, self.customer_id, self.test_bank)
         _check_limits(bill, self.limit_minor, card.limit_minor)

@@ -105,6 +105,27 @@ def test_a_debit_is_captured_once(
         assert list(verify.problems(session, "stripe", stripe_standin.lines(payment.id))) == []
 
 
+def test_what_stripe_holds_needs_nobody_until_it_lets_go_and_then_ends_voided(
+    database: Database, stripe_standin: StripeStandIn, stripe_settings: Settings, pay: Callable[..., Payment]
+) -> None:
+    payment = pay()
+    with database.transaction() as session:
+        session.get_one(Payment, payment.id).hold_only = True
+    work(stripe_settings, database)
+    with database.transaction() as session:
+        held = session.get_one(Payment, payment.id)
+        assert held.hold_expires_at is not None
+        assert timedelta(days=6) < held.hold_expires_at - datetime.now(UTC) <= timedelta(days=7)
+        assert verify.stuck(session, datetime.now(UTC) + timedelta(days=6)) == []
+        held.hold_expires_at = datetime.now(UTC)
+    with database.transaction() as session:
+        for waiting in session.scalars(select(Job).where(Job.done_at.is_(None))):
+            waiting.run_at = datetime.now(UTC)
+    work(stripe_settings, database)
+    assert history(database, payment.id) == ["created", "debiting", "held", "voiding", "voided"]
+    _debited_nothing(stripe_standin, payment)
+
+
 class DeadlyStripe(StripeBank):
     """The connector in a worker that is killed (kill -9) before or after one of its requests."""
 

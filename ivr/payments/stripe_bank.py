@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import stripe
@@ -43,6 +43,8 @@ TIMEOUT_S = (2.0, 10.0)
 """To connect, and between two bytes of the answer. Two requests fit into a worker's lease."""
 LISTED_FOR = timedelta(hours=24)
 """How long after a payment's start its intent may have been created: longer than its key is used."""
+HELD_FOR = timedelta(days=7)
+"""When Stripe cancels at the latest what nobody captured; some issuers let go earlier, and the capture then tells."""
 _CLOCK_SKEW = timedelta(minutes=5)
 _PAGE = 100  # the most that Stripe lists at once
 
@@ -231,7 +233,7 @@ def _outcome(intent: Mapping[str, Any]) -> Outcome:
     """How a PaymentIntent stands. Raises BankUnavailable when Stripe does not know yet."""
     match intent["status"]:
         case "requires_capture":
-            return Authorised(intent["id"])
+            return Authorised(intent["id"], datetime.fromtimestamp(intent["created"], UTC) + HELD_FOR)
         case "succeeded":
             return Captured()
         case "canceled":

@@ -16,6 +16,7 @@ from notices_support import SECRET, TOKEN, authorised, decision, notice, send
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
+from ivr.api.bank_notices import LONGEST_BODY_BYTES
 from ivr.clock import utc_now
 from ivr.customers.models import Audit
 from ivr.keys import Keyring
@@ -257,6 +258,12 @@ def test_what_is_no_notice_is_refused_without_being_quoted(
     assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_notice")
     assert "4539148803436467" not in response.text
     assert recorded(database) == []
+
+
+def test_what_is_longer_than_any_notice_is_refused_in_the_form_of_every_refusal(notices_url: str) -> None:
+    response = send(notices_url, b"x" * (LONGEST_BODY_BYTES + 1))
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_long")
+    assert send(notices_url, b"x" * LONGEST_BODY_BYTES).status_code == 422
 
 
 def test_a_notice_that_comes_before_its_payment_waits_for_it(

@@ -15,6 +15,7 @@ import structlog
 from flask import Blueprint, Flask, Response, current_app, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from ivr import log as logs
 from ivr.clock import utc_now
@@ -85,7 +86,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     upgrade(database)
     pending = PendingDebits(store_redis.connect(settings), Keyring.load(settings))
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = LONGEST_BODY_BYTES
     install(app, settings, Confirmations(database, pending, utc_now))
     return app
 
@@ -93,11 +93,14 @@ def create_app(settings: Settings | None = None) -> Flask:
 @blueprint.post("/bank/notices")
 def notices() -> Response:
     desk: Desk = current_app.extensions["ivr.notices"]
-    body = request.get_data()
+    request.max_content_length = LONGEST_BODY_BYTES
     try:
+        body = request.get_data()
         notice_id = verified(desk.secret, request.headers, body, utc_now())
         debit = Debit(**NoticeBody.model_validate_json(body).model_dump())
         answer = desk.confirmations.answer(Notice(notice_id, desk.bank, debit))
+    except RequestEntityTooLarge:
+        return _problem(413, "too_long", f"a notice has {LONGEST_BODY_BYTES} bytes at most")
     except BadSignature:
         log.warning("notice without a valid signature")
         return _problem(401, "bad_signature", "not signed by this secret, or more than five minutes old or early")

@@ -43,7 +43,9 @@ class RequestRefund:
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         payment = session.get(Payment, self.payment_id, with_for_update=True)
         if payment is None or payment.state not in (State.PAID, State.PART_REFUNDED):
-            raise NotRefundable(f"there is no paid payment {self.payment_id!r}")
+            raise NotRefundable(
+                f"there is no paid payment {self.payment_id!r}; `ivr payments settlement DAY` lists those of a day"
+            )
         left = payment.debit_minor - _sum(session, payment.id, RefundState.REQUESTED, RefundState.DONE)
         amount = left if self.amount_minor is None else self.amount_minor
         if not 0 < amount <= left:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from click.testing import CliRunner
 from payments_support import add_payer, captures, confirm, history, make_due, new_pan, status
 from redis import Redis
 from sqlalchemy import select
@@ -18,7 +18,6 @@ from ivr.call.flow import State as CallState
 from ivr.call.session import Answer, CallStore
 from ivr.customers.models import Bill, Notice
 from ivr.keys import Keyring
-from ivr.ops.cli import main
 from ivr.payments import holds, refunds, verify, worker
 from ivr.payments.books import balances
 from ivr.payments.models import Payment
@@ -272,28 +271,21 @@ def test_the_operators_commands(
     bank: SandboxBank,
     bank_settings: Settings,
     payment: Payment,
-    monkeypatch: pytest.MonkeyPatch,
+    payments_command: Callable[..., tuple[int, str]],
 ) -> None:
-    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)  # the fixture made the tables
-    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
-    monkeypatch.setattr("ivr.ops.commands.payments.settings", lambda: bank_settings)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(main, ["payments", *arguments])
-        return result.exit_code, result.output
-
-    code, table = run("held")
+    code, table = payments_command("held")
     assert code == 0
     assert payment.id in table
     assert "42.10" in table
-    assert run("post", payment.id, "--amount-minor", "4211", "--why", "x")[0] == 1
-    code, said = run("post", payment.id, "--amount-minor", "1000", "--why", "two nights", "--key", "k")
+    assert payments_command("post", payment.id, "--amount-minor", "4211", "--why", "x")[0] == 1
+    code, said = payments_command("post", payment.id, "--amount-minor", "1000", "--why", "two nights", "--key", "k")
     assert (code, said) == (0, f"payment {payment.id}: 1000 minor units to be debited, key k\n")
-    assert run("held") == (0, "nothing is held\n")
-    assert run("release", payment.id, "--why", "x") == (1, f"Error: payment {payment.id} is authorised, not held\n")
+    assert payments_command("held") == (0, "nothing is held\n")
+    said = f"Error: payment {payment.id} is authorised, not held\n"
+    assert payments_command("release", payment.id, "--why", "x") == (1, said)
     work(bank_settings)
     assert captures(bank, payment.id) == [1000]
-    assert run("verify", "--without-bank")[0] == 0
+    assert payments_command("verify", "--without-bank")[0] == 0
 
 
 def test_a_hold_is_released_by_command(
@@ -301,11 +293,8 @@ def test_a_hold_is_released_by_command(
     bank: SandboxBank,
     bank_settings: Settings,
     payment: Payment,
-    monkeypatch: pytest.MonkeyPatch,
+    payments_command: Callable[..., tuple[int, str]],
 ) -> None:
-    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)
-    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
-    result = CliRunner().invoke(main, ["payments", "release", payment.id, "--why", "did not come"])
-    assert result.exit_code == 0
+    assert payments_command("release", payment.id, "--why", "did not come")[0] == 0
     work(bank_settings)
     assert status(database, payment.id) == ("voided", "open")

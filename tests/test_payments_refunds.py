@@ -8,13 +8,11 @@ from datetime import UTC, datetime
 from io import StringIO
 
 import pytest
-from click.testing import CliRunner
 from payments_support import add_payer, confirm, history, make_due, new_pan
 from sqlalchemy import func, select, update
 
 from ivr.customers.models import Audit, Notice
 from ivr.jobs import Job
-from ivr.ops.cli import main
 from ivr.payments import refunds, service, verify, worker
 from ivr.payments.books import balances
 from ivr.payments.debit import KEY_LIFE
@@ -36,20 +34,6 @@ def paid(database: Database, bank: SandboxBank, bank_settings: Settings) -> str:
         payment_id = confirm(session, add_payer(session, token)).id
     work(bank_settings)
     return payment_id
-
-
-@pytest.fixture
-def run(bank_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-    """``ivr payments ...``: its exit code and what it prints."""
-    monkeypatch.setattr("ivr.ops.desk.upgrade", lambda _: None)  # the fixture made the tables
-    monkeypatch.setattr("ivr.ops.desk.settings", lambda: bank_settings)
-    monkeypatch.setattr("ivr.ops.commands.payments.settings", lambda: bank_settings)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        result = CliRunner().invoke(main, ["payments", *arguments])
-        return result.exit_code, result.output
-
-    return run
 
 
 def work(settings: Settings) -> None:
@@ -138,8 +122,8 @@ def test_a_refund_older_than_its_key_is_left_to_a_person(
     work(bank_settings)
     assert refunded_at_bank(bank, paid) == []
     with database.transaction() as session:
-        ((payment_id, state, why, _),) = verify.stuck(session, datetime.now(UTC))
-    assert (payment_id, state, why) == (paid, f"refund {refund_id} requested", "KeyLifeOver")
+        [stuck] = verify.stuck(session, datetime.now(UTC))
+    assert stuck[:4] == (paid, refund_id, "requested", "KeyLifeOver")
 
 
 @pytest.mark.parametrize(("outcome", "ends", "left"), [("done", "part_refunded", 3210), ("refused", "paid", 4210)])
@@ -147,20 +131,20 @@ def test_a_person_says_what_became_of_a_stuck_refund(
     database: Database,
     bank_settings: Settings,
     paid: str,
-    run: Callable[..., tuple[int, str]],
+    payments_command: Callable[..., tuple[int, str]],
     outcome: str,
     ends: str,
     left: int,
 ) -> None:
     refund_id = ask(database, paid, 1000, "a")
     resolve = ("resolve-refund", refund_id, outcome, "--why", "line 17")
-    assert run(*resolve)[0] == 1  # not stuck: a worker will see to it
+    assert payments_command(*resolve)[0] == 1  # not stuck: a worker will see to it
     with database.transaction() as session:
         session.get_one(Refund, refund_id).created_at -= KEY_LIFE
     work(bank_settings)
-    assert run("resolve", paid, "paid", "--why", "x")[0] == 1  # the payment itself is not stuck
-    assert run(*resolve) == (0, f"refund {refund_id} is {outcome}\n")
-    assert run("stuck")[0] == 0
+    assert payments_command("resolve", paid, "paid", "--why", "x")[0] == 1  # the payment itself is not stuck
+    assert payments_command(*resolve) == (0, f"refund {refund_id} is {outcome}\n")
+    assert payments_command("stuck")[0] == 0
     assert history(database, paid)[-1] == ends
     with database.transaction() as session:
         assert list(verify.problems(session, "sandbox", None)) == []
@@ -257,36 +241,37 @@ def test_the_operators_commands(
     bank_settings: Settings,
     bank: SandboxBank,
     paid: str,
-    run: Callable[..., tuple[int, str]],
+    payments_command: Callable[..., tuple[int, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert run("refund", paid, "--amount-minor", "10", "--why", "returned", "--key", "k")[0] == 0
+    assert payments_command("refund", paid, "--amount-minor", "10", "--why", "returned", "--key", "k")[0] == 0
     work(bank_settings)
-    code, table = run("settlement", f"{datetime.now(UTC):%Y-%m-%d}")
+    code, table = payments_command("settlement", f"{datetime.now(UTC):%Y-%m-%d}")
     assert code == 0
     rows = list(csv.DictReader(StringIO(table)))
     assert [(row["kind"], row["amount_minor"], row["currency"]) for row in rows] == [
         ("debit", "4210", "USD"),
         ("refund", "-10", "USD"),
     ]
-    assert run("stuck") == (0, "nothing needs a person\n")
+    assert payments_command("stuck") == (0, "nothing needs a person\n")
     monkeypatch.setattr(
         "ivr.ops.commands.payments.settings",
         lambda: bank_settings.model_copy(update={"bank_url": "http://127.0.0.1:9"}),
     )
-    assert run("verify") == (
+    assert payments_command("verify") == (
         1,
         "Error: the bank of IVR_BANK gave no usable answer: no answer from the bank (ConnectionError)\n",
     )
-    assert run("verify", "--without-bank") == (0, "records and books agree\n")
-    assert run("cancel", paid, "--why", "x") == (1, "Error: a payment that is part_refunded cannot cancel\n")
+    assert payments_command("verify", "--without-bank") == (0, "records and books agree\n")
+    said = "Error: a payment that is part_refunded cannot cancel\n"
+    assert payments_command("cancel", paid, "--why", "x") == (1, said)
     with database.transaction() as session:
         lost = confirm(session, add_payer(session, bank.tokenise(new_pan(), 2099, 1).token), "lost")
         session.execute(update(Job).where(Job.dedupe_key.endswith(lost.id)).values(done_at=lost.created_at))
         service.record_move(session, service.Move(lost.id, Event.SEND, "x"), who="test", now=lost.created_at)
-    assert run("stuck")[0] == 1
-    assert run("resolve", lost.id, "refused", "--why", "not on the statement")[0] == 0
-    assert run("stuck")[0] == 0
+    assert payments_command("stuck")[0] == 1
+    assert payments_command("resolve", lost.id, "refused", "--why", "not on the statement")[0] == 0
+    assert payments_command("stuck")[0] == 0
     assert history(database, lost.id) == ["created", "debiting", "unknown", "refused"]
 
 
@@ -299,9 +284,9 @@ def test_the_operators_commands(
     ],
 )
 def test_a_reason_that_cannot_be_stored_is_refused_and_nothing_is_given_back(
-    database: Database, paid: str, run: Callable[..., tuple[int, str]], options: tuple[str, ...], said: str
+    database: Database, paid: str, payments_command: Callable[..., tuple[int, str]], options: tuple[str, ...], said: str
 ) -> None:
-    code, output = run("refund", paid, *options)
+    code, output = payments_command("refund", paid, *options)
     assert (code, said in output) == (2, True)
     with database.transaction() as session:
         assert session.scalars(select(Refund)).all() == []

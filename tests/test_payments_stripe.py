@@ -239,8 +239,8 @@ def test_a_failure_that_stripe_repeats_under_the_key_ends_in_a_void(
         assert job(database).last_error_type == "KeyLifeOver"  # ... and it is not used again
         assert stripe_standin.intents(payment.id) == []
         with database.transaction() as session:
-            [(found, state, why, _)] = verify.stuck(session, datetime.now(UTC))
-        assert (found, state, why) == (payment.id, "unknown", "KeyLifeOver")
+            [stuck] = verify.stuck(session, datetime.now(UTC))
+        assert stuck[:4] == (payment.id, None, "unknown", "KeyLifeOver")
 
 
 def test_a_capture_under_whose_key_stripe_repeats_a_failure_is_found_to_be_paid(
@@ -348,8 +348,8 @@ def test_a_missing_permission_for_telephone_orders_needs_a_person_who_is_told_so
     work(stripe_settings, database)
     assert status(database, payment.id) == ("debiting", "open")
     with database.transaction() as session:
-        [(found, _, why, _)] = verify.stuck(session, datetime.now(UTC))
-    assert (found, why) == (payment.id, "TelephoneOrdersNotEnabled")
+        [stuck] = verify.stuck(session, datetime.now(UTC))
+    assert (stuck.payment_id, stuck.why) == (payment.id, "TelephoneOrdersNotEnabled")
     assert stripe_standin.intents(payment.id) == []
 
 

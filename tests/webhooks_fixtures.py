@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from webhooks_support import Merchant, make_certificate, serve
+from webhooks_support import Merchant, serve
+
+from bench.faults.processes import make_certificate
 
 
 @pytest.fixture

@@ -32,9 +32,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the faults' names")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    chosen = [
-        fault for fault in FAULTS if not options.only or any(part in fault.name for part in options.only)
-    ]
+    chosen = [fault for fault in FAULTS if not options.only or any(part in fault.name for part in options.only)]
     if options.list:
         print("\n".join(fault.name for fault in chosen))
         return

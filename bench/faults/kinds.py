@@ -103,9 +103,7 @@ def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def around(
-    owner: Any, name: str, *, before: bool = False, after: bool = False, times: int = 1
-) -> Callable[[], None]:
+def around(owner: Any, name: str, *, before: bool = False, after: bool = False, times: int = 1) -> Callable[[], None]:
     """Wrap a function so that the worker may die before it or after it, or so that it is done twice."""
 
     def wrap() -> None:
@@ -150,9 +148,7 @@ def late(stage: Stage) -> None:
 def refusing(stage: Stage) -> None:
     """By turns: every request is answered 503 and not booked, and all is well."""
     many = 10**6
-    stage.control(
-        **({} if stage.acts % 2 else {"fail": {"authorise": many, "capture": many, "look_up": many}})
-    )
+    stage.control(**({} if stage.acts % 2 else {"fail": {"authorise": many, "capture": many, "look_up": many}}))
 
 
 FAULTS = [
@@ -189,9 +185,7 @@ FAULTS = [
         both(around(SandboxBank, "authorise", times=2), around(SandboxBank, "capture", times=2)),
     ),
     Fault("debits confirmed: none", confirmed=True),
-    Fault(
-        "debits confirmed: Redis restarted", outside=Stage.restart_redis, every_s=0.7, most=30, confirmed=True
-    ),
+    Fault("debits confirmed: Redis restarted", outside=Stage.restart_redis, every_s=0.7, most=30, confirmed=True),
     Fault(
         "debits confirmed: endpoint restarted",
         outside=Stage.restart_endpoint,

@@ -122,7 +122,7 @@ def serve_merchant(context: ssl.SSLContext, told: Path, ready: Any) -> None:
 
 
 def make_certificate(path: Path) -> ssl.SSLContext:
-    """A certificate of ``localhost``."""
+    """A certificate of ``localhost`` in a file, and the context of a server that shows it."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())

@@ -94,9 +94,7 @@ def queue_payment(session: Session, i: int, token: str, now: datetime) -> None:
         text_version="1",
     )
     session.add(card)
-    bill = create_bill(
-        session, customer.id, merchant=MERCHANT, amount_minor=1000 + i, currency="USD", now=now
-    )
+    bill = create_bill(session, customer.id, merchant=MERCHANT, amount_minor=1000 + i, currency="USD", now=now)
     start_payment(
         session,
         bill_id=bill.id,
@@ -138,15 +136,11 @@ def compare(settings: Settings, bank: SandboxBank, told: Path, result: Result) -
         payments = session.scalars(select(Payment)).all()
         result.unproven = len(list(problems(session, bank.name, statement)))
         if settings.bank_notice_secret:
-            confirmed = set(
-                session.scalars(select(DebitNotice.payment_id).where(DebitNotice.reason.is_(None)))
-            )
+            confirmed = set(session.scalars(select(DebitNotice.payment_id).where(DebitNotice.reason.is_(None))))
             result.unproven += len(captured.keys() - confirmed)
         bills = {bill.id: bill.status for bill in session.scalars(select(Bill))}
     states = Counter(payment.state for payment in payments)
-    result.paid, result.refused, result.voided = (
-        states[state] for state in (State.PAID, State.REFUSED, State.VOIDED)
-    )
+    result.paid, result.refused, result.voided = (states[state] for state in (State.PAID, State.REFUSED, State.VOIDED))
     result.lost = result.payments - len(payments)
     for payment in payments:
         paid, debits = payment.state is State.PAID, captured.pop(payment.id, [])

@@ -52,9 +52,7 @@ def run(fault: Fault, server: Any, folder: Path, payments: int, workers: int) ->
             _env_file=None,
         )  # type: ignore[call-arg]
         bank = SandboxBank(settings.bank_url, settings.bank_api_key.get_secret_value())
-        stage = Stage(
-            settings, bank, server, bank_port, folder / "bank", bank_process, endpoint_port=endpoint_port
-        )
+        stage = Stage(settings, bank, server, bank_port, folder / "bank", bank_process, endpoint_port=endpoint_port)
         stack.callback(lambda: (stage.bank_process.kill(), stage.bank_process.wait()))
         queue_payments(settings, bank, merchant_url, payments)
         if fault.confirmed:
@@ -81,9 +79,7 @@ def work_off(fault: Fault, stage: Stage, workers: int, started: float) -> int:
         killed += sum(process.exitcode == -signal.SIGKILL for process in dead)
         stage.workers = [process for process in stage.workers if process not in dead]
         while len(stage.workers) < workers:
-            process = fork.Process(
-                target=work, args=(stage.settings, fault, time.monotonic_ns()), daemon=True
-            )
+            process = fork.Process(target=work, args=(stage.settings, fault, time.monotonic_ns()), daemon=True)
             process.start()
             stage.workers.append(process)
         now = time.monotonic()

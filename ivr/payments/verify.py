@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -83,9 +84,19 @@ def problems(
         yield f"{reference}: {kind} of {amount} {currency} at the bank, of no payment of ours"
 
 
-def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime]]:
-    """What needs a person: id of the payment, what it waits in, why, since when; the oldest first."""
-    found = []
+class Stuck(NamedTuple):
+    """What needs a person: a payment, or one of its refunds; the state it waits in, why, and since when."""
+
+    payment_id: str
+    refund_id: str | None
+    state: str
+    why: str
+    since: datetime
+
+
+def stuck(session: Session, now: datetime) -> list[Stuck]:
+    """What needs a person, the oldest first."""
+    found: list[tuple[str, str | None, str, datetime, Job | None]] = []
     # Of several jobs of a payment the one that is not done counts; when all are, the last.
     first = f"{service.DEBIT_JOB}:" + Payment.id
     its = Job.dedupe_key.in_([first, *(first + f":{why}" for why in service.DEBITED_AGAIN)])
@@ -97,20 +108,15 @@ def stuck(session: Session, now: datetime) -> list[tuple[str, str, str, datetime
             since = max(since, payment.hold_expires_at)
         if payment.state is State.LINKED:  # not while the customer may still agree
             since += LINK_LIFE
-        found.append((payment.id, payment.state.value, since, job))
+        found.append((payment.id, None, payment.state.value, since, job))
     back = select(Refund, Job).outerjoin(Job, Job.dedupe_key == f"{REFUND_JOB}:" + Refund.id)
     for refund, job in session.execute(back.where(Refund.state == RefundState.REQUESTED)):
-        found.append((refund.payment_id, waiting_refund(refund.id), refund.updated_at, job))
+        found.append((refund.payment_id, refund.id, refund.state.value, refund.updated_at, job))
     return [
-        (payment_id, state, (job.last_error_type if job else "no job") or "waits", since)
-        for payment_id, state, since, job in sorted(found, key=lambda entry: entry[2])
+        Stuck(payment_id, refund_id, state, (job.last_error_type if job else "no job") or "waits", since)
+        for payment_id, refund_id, state, since, job in sorted(found, key=lambda entry: entry[3])
         if job is None or job.done_at is not None or now - since > PATIENCE
     ]
-
-
-def waiting_refund(refund_id: str) -> str:
-    """What ``stuck`` says that a payment waits in while one of its refunds is not decided."""
-    return f"refund {refund_id} requested"
 
 
 def settlement(session: Session, day: date) -> Iterator[tuple[str | int | None, ...]]:

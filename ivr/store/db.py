@@ -66,7 +66,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """A session that reads the database as it was at one moment and keeps no writer waiting; it changes nothing."""
+        """A session that reads the database as it was at one moment and keeps no writer waiting. For reading only."""
         with self._sessions.begin() as session:
             session.connection(execution_options=_SNAPSHOT[self.engine.dialect.name])
             yield session

@@ -20,7 +20,7 @@ from ivr.payments import verify as checks
 from ivr.payments.banks import connect
 from ivr.payments.models import Payment
 from ivr.payments.processor import PaymentError
-from ivr.payments.states import FINAL, Event, IllegalMove, State
+from ivr.payments.states import Event, IllegalMove, State
 from ivr.settings import settings
 
 _OUTCOMES = {"paid": Event.CAPTURE, "refused": Event.DECLINE, "voided": Event.VOID}
@@ -126,8 +126,8 @@ def resolve(payment_id: str, outcome: str, why: str) -> None:
     """Record the outcome of a stuck payment, as the bank told you."""
     with desk.transaction() as session:
         payment = session.get(Payment, payment_id)
-        stuck_ids = {entry[0] for entry in checks.stuck(session, utc_now())}
-    if payment is None or payment.state in FINAL or payment_id not in stuck_ids:
+        stuck_ids = {each.payment_id for each in checks.stuck(session, utc_now()) if each.refund_id is None}
+    if payment is None or payment_id not in stuck_ids:
         raise click.ClickException(f"payment {payment_id!r} is not stuck; `ivr payments stuck` lists those that are")
     lost = [] if payment.state is State.UNKNOWN else [Event.LOSE]
     _move(payment_id, [*lost, _OUTCOMES[outcome]], why)
@@ -141,7 +141,7 @@ def resolve_refund(refund_id: str, outcome: str, why: str) -> None:
     """Record what became of a stuck refund, as the bank told you; a refused amount can be refunded anew."""
     with desk.transaction() as session:
         now = utc_now()
-        if not any(entry[1] == checks.waiting_refund(refund_id) for entry in checks.stuck(session, now)):
+        if refund_id not in {each.refund_id for each in checks.stuck(session, now)}:
             raise click.ClickException(f"refund {refund_id!r} is not stuck; `ivr payments stuck` lists those that are")
         state = refunds.resolve(session, refund_id, outcome == "done", who=desk.who(), why=why, now=now)
     click.echo(f"refund {refund_id} is {state}")
@@ -152,8 +152,8 @@ def stuck() -> None:
     """What needs a person. Exits 1 if there is anything."""
     with desk.transaction() as session:
         found = checks.stuck(session, utc_now())
-    rows = [(payment, state, why, desk.minute(since)) for payment, state, why, since in found]
-    desk.print_table(("payment", "state", "why", "since"), rows, empty="nothing needs a person")
+    rows = [(each.payment_id, each.refund_id or "", each.state, each.why, desk.minute(each.since)) for each in found]
+    desk.print_table(("payment", "refund", "state", "why", "since"), rows, empty="nothing needs a person")
     sys.exit(bool(rows))
 
 

@@ -37,7 +37,7 @@ from recipes import heldout
 from recipes.voiceprint.calibrate import over_one_line
 from recipes.voiceprint.data import SAMPLE_RATE, Clip, read_trimmed
 from voiceprint import Encoder, Outcome, Scorer, Voiceprint, enrol
-from voiceprint.replay import Sound, new_secret
+from voiceprint.replay import SECRET_BYTES, Sound
 
 RESULTS = Path(__file__).with_name("results") / "liveness.json"
 EARLIER = 50
@@ -46,7 +46,7 @@ CODECS = {"alaw": ("ALAW",), "ulaw": ("ULAW",), "gsm": ("GSM610",), "gsm+gsm": (
 SPEEDS = (0.98, 0.99, 1.01, 1.02)
 LEAST_WORDS = 2  # that a speaker said twice
 MOST_SPEAKERS = 40
-FSDD_ROUNDS = 4
+ROUNDS = 4  # with a new secret each: how like one's own earlier speech one sounds differs from secret to secret
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 VOICES = {
     "espeak-ng": [Voice("espeak-ng", f"{accent}+{who}") for accent in ("en-us", "en-gb") for who in ("m1", "m3", "f2")],
@@ -117,7 +117,7 @@ def played(speech: Pcm, codecs: tuple[str, ...], rng: np.random.Generator, speed
 
 def trials(person: Person, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
     """(kind, likeness) of what is said live and of what is played, for one customer."""
-    secret = new_secret()
+    secret = rng.bytes(SECRET_BYTES)
     before = [say(person.earlier, (CARD, CHALLENGE)[i % 2], rng) for i in range(EARLIER)]
     kept = [Sound(pcm).fingerprint(secret) for pcm in before]
 
@@ -189,11 +189,11 @@ class Report:
         self.rows.append(row | {"speakers": speakers, "target": target})
 
 
-def replays(report: Report, corpus: str, persons: list[Person], rounds: int, seed: int, *, bars: bool) -> None:
+def replays(report: Report, corpus: str, persons: list[Person], seed: int, *, bars: bool) -> None:
     """How often live speech is taken for a recording, and how often recordings are known, of one corpus."""
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = defaultdict(list)
-    for person in track(persons * rounds, f"replays, {corpus}", disable=not sys.stderr.isatty()):
+    for person in track(persons * ROUNDS, f"replays, {corpus}", disable=not sys.stderr.isatty()):
         for kind, likeness in trials(person, rng):
             found[kind].append(likeness)
     speakers = len(persons)
@@ -242,7 +242,8 @@ def synthetic(report: Report, speech: Path, model: Path) -> None:
 
 def comparing_ms() -> float:
     """Processor time of fingerprinting a card number and comparing it with fifty others; median of nine."""
-    rng, secret = np.random.default_rng(0), new_secret()
+    rng = np.random.default_rng(0)
+    secret = rng.bytes(SECRET_BYTES)
 
     def sound(seconds: float) -> Sound:
         return Sound(rng.standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32) * 0.1)
@@ -270,9 +271,9 @@ def main() -> None:
     args = parser.parse_args()
     report, started = Report(), time.monotonic()
     commands = people(args.speech, "speech_commands_digits", held_out=not args.development)
-    replays(report, "speech-commands", commands, 1, 1, bars=not args.development)
+    replays(report, "speech-commands", commands, 1, bars=not args.development)
     if not args.development:
-        replays(report, "fsdd", people(args.speech, "fsdd", True), FSDD_ROUNDS, 2, bars=False)
+        replays(report, "fsdd", people(args.speech, "fsdd", True), 2, bars=False)
         synthetic(report, args.speech, args.model)
         report.milliseconds("liveness-compared-with-50", comparing_ms(), 20)
         RESULTS.parent.mkdir(exist_ok=True)

@@ -122,7 +122,7 @@ def main() -> None:
     if "costs" in args.parts:
         costed = tests["commands_16"]["clean"][:: max(1, len(tests["commands_16"]["clean"]) // COSTED)]
         summary["costs"] = costs.costs(args.model, costed, RESULTS.parent, verdicts)
-    with Ears(args.model, vosk_models(args.vosk), args.jobs) as ears:
+    with Ears(args.model, vosk_models(args.vosk), args.jobs, RESULTS.parent / "digits") as ears:
         if "tests" in args.parts:
             summary["tests"] = error_rates(ears, tests, args.peer_strings, verdicts)
         if "cards" in args.parts:

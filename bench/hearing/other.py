@@ -86,8 +86,8 @@ def digits_heard(listener: str, answer: Answer) -> int:
 def false_digits(ears: Ears, speech: Path, verdicts: Verdicts) -> dict[str, dict[str, float]]:
     """Digits a minute that nobody said.
 
-    With the loop of digits, with the grammar of a turn for a card number, and those of the card numbers that such a turn
-    would act on: whole ones, with a right check digit, that were more probably said than not.
+    With the loop of digits; with the grammar of a turn for a card number; and those of the numbers that such a turn
+    would compare with cards: with a right check digit, and more probably said than not.
     """
     figures: dict[str, dict[str, float]] = {}
     for name, of, has_bar in (

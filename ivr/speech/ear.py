@@ -100,9 +100,10 @@ class Ear:
     def whole_numbers(self) -> tuple[Hypothesis, ...]:
         """As ``hypotheses``, with the whole card numbers that fit best, and confidence. Only for the end of a turn."""
         heard = {h.digits: h.score for h in self.hypotheses()}
-        if self._cards and not self._deaf:
-            for h in hypotheses((s.texts, s.score) for s in self._cards.finish(MAX_ALTERNATIVES)):
-                heard[h.digits] = max(h.score, heard.get(h.digits, h.score))
+        none: list[Spoken] = []
+        whole = self._hearing(lambda _: self._cards.finish(MAX_ALTERNATIVES) if self._cards else none, none)
+        for h in hypotheses((s.texts, s.score) for s in whole):
+            heard[h.digits] = max(h.score, heard.get(h.digits, h.score))
         ranked = sorted(heard.items(), key=lambda item: -item[1])
         found = [Hypothesis(digits, score) for digits, score in ranked if digits]
         calibration = self._model.calibration

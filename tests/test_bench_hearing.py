@@ -106,7 +106,8 @@ def test_what_is_found_and_what_is_wrong_is_judged_as_a_call_compares(capsys: py
     assert cards.at_no_wrong_card(of) == (0.75, {"t, clean": pytest.approx(1 / 3)})
     verdicts = rates.Verdicts()
     figures = cards.judge(of, verdicts)
-    assert figures["wrong"][wrong_cards.NEIGHBOURS]["strings"] == 1  # type: ignore[index]
+    assert figures["wrong"][wrong_cards.NEIGHBOURS]["strings"] == 1
+    assert figures["found"]["t, clean"]["value"] == pytest.approx(2 / 3)
     assert {line["name"]: line["reached"] for line in verdicts.lines}["wrong_cards/neighbours_accepted"] is False
     assert SAID not in capsys.readouterr().out
 

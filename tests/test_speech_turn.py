@@ -12,6 +12,7 @@ from ivr.speech.audio import FRAME_BYTES, Pcm, pcm_to_ulaw, read_audio
 from ivr.speech.cards import candidates
 from ivr.speech.expect import EndReason, Expect, Heard
 from ivr.speech.numbers import edit_distance
+from ivr.speech.pan import is_complete
 from ivr.speech.recogniser import DigitModel, Recogniser
 from ivr.speech.turn import Listening
 
@@ -57,6 +58,7 @@ def test_a_card_number_ends_the_turn_half_a_second_after_its_last_digit(model: D
     assert CARD in candidates(heard.hypotheses)
     assert heard.confidence
     assert 0.5 < heard.confidence <= 1
+    assert all((h.confidence or 0.0) > 0 if is_complete(h.digits) else h.confidence == 0 for h in heard.hypotheses)
     assert 300 <= quiet_ms <= 750
 
 

@@ -28,9 +28,7 @@ def may_be_paid(
 
     If not, the approvers are told that it was tried.
     """
-    decision = judge(
-        session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now
-    ).decision
+    decision = judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now).decision
     if decision.refused is None and not decision.factors:
         return True
     telling.tell_approvers(session, bill.customer_id, "ward.attempted", telling.about(bill), now)

@@ -12,29 +12,17 @@ from sqlalchemy.orm import Session
 
 from ivr.approval.appointments import active
 from ivr.approval.models import Appointment, PolicyVersion
-from ivr.approval.policy import Factor, Policy, Role, Rule, Tier, Tiers, When
+from ivr.approval.policy import Factor, Policy, Role, Rule, When
+from ivr.approval.wards import WardSettings, policy_of
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Customer
 from ivr.log import scrub
 
-ADVANCED = frozenset({Factor.VOICE, Factor.CHALLENGE, Factor.PIN})
-"""Advanced verification: the voice, live, and the payment password besides."""
-
 PLAIN = Policy(name="plain")
 """Of customers whom nobody looks after: the call's own verification is enough."""
 
-WARD = Policy(
-    name="ward",
-    tiers={"USD": Tiers(small=2_000, normal=20_000), "EUR": Tiers(small=2_000, normal=20_000),
-           "CNY": Tiers(small=10_000, normal=100_000)},
-    rules=(
-        Rule(name="a guardian agrees to more than small payments",
-             when=When(tiers=frozenset({Tier.NORMAL, Tier.LARGE})), approvals={Role.GUARDIAN: "any"}),
-        Rule(name="large payments need advanced verification",
-             when=When(tiers=frozenset({Tier.LARGE})), factors=ADVANCED),
-    ),
-)  # fmt: skip
+WARD = policy_of(WardSettings())
 """Of wards whose guardians have set nothing else."""
 
 
@@ -80,9 +68,7 @@ def put(session: Session, customer_id: str, policy: Policy | None, *, who: str, 
     if policy is not None and scrub(policy.model_dump_json()) != policy.model_dump_json():
         raise InvalidPolicy("the policy holds what looks like a card number, which may not be stored")
     session.get_one(Customer, customer_id, with_for_update=True)
-    newest = session.scalar(
-        select(func.max(PolicyVersion.version)).where(PolicyVersion.customer_id == customer_id)
-    )
+    newest = session.scalar(select(func.max(PolicyVersion.version)).where(PolicyVersion.customer_id == customer_id))
     version = (newest or 0) + 1
     document = dump(policy) if policy is not None else None
     session.add(PolicyVersion(customer_id=customer_id, version=version, document=document, at=now, who=who))

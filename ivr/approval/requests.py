@@ -164,9 +164,7 @@ def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) 
         _decide(session, request, RequestState.CANCELLED, now)
         return Result.ALREADY_DECIDED
     agreed = session.scalars(
-        select(ApprovalAnswer).where(
-            ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE
-        )
+        select(ApprovalAnswer).where(ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
     ).all()
     by = frozenset(a.approver_id for a in agreed)
     decision = judge_again(session, payment, dict.fromkeys(Role, by), now)

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from ivr.approval.policies import ADVANCED
 from ivr.approval.policy import Amount, Factor, Hours, Policy, Role, Rule, Tier, Tiers, When
+
+ADVANCED = frozenset({Factor.VOICE, Factor.CHALLENGE, Factor.PIN})
+"""Advanced verification: the voice, live, and the payment password besides."""
 
 Merchants = Annotated[frozenset[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=100)]
 NAME = "ward"
@@ -23,8 +25,14 @@ class WardSettings(BaseModel):
     normal: Amount = 20_000
     guardians: Literal["any", "all"] | PositiveInt = "any"  # how many agree to what is more than small
     month: Amount | None = None  # above it, in a month, a guardian agrees to each payment
-    blocked: Merchants = frozenset()  # never paid
-    only: Merchants = frozenset()  # if any: a guardian agrees to payments to others
+    blocked: ADVANCED = frozenset({Factor.VOICE, Factor.CHALLENGE, Factor.PIN})
+"""Advanced verification: the voice, live, and the payment password besides."""
+
+Merchants = frozenset()  # never paid
+    only: ADVANCED = frozenset({Factor.VOICE, Factor.CHALLENGE, Factor.PIN})
+"""Advanced verification: the voice, live, and the payment password besides."""
+
+Merchants = frozenset()  # if any: a guardian agrees to payments to others
     night: Hours | None = None  # nothing is paid then
     time_zone: str = "UTC"
 
@@ -38,7 +46,7 @@ def policy_of(settings: WardSettings) -> Policy:
         Rule(
             name="large payments need advanced verification",
             when=When(tiers=frozenset({Tier.LARGE})),
-            factors=frozenset(Factor(f) for f in ADVANCED),
+            factors=ADVANCED,
         ),
     ]
     if settings.month is not None:

@@ -25,14 +25,8 @@ class WardSettings(BaseModel):
     normal: Amount = 20_000
     guardians: Literal["any", "all"] | PositiveInt = "any"  # how many agree to what is more than small
     month: Amount | None = None  # above it, in a month, a guardian agrees to each payment
-    blocked: ADVANCED = frozenset({Factor.VOICE, Factor.CHALLENGE, Factor.PIN})
-"""Advanced verification: the voice, live, and the payment password besides."""
-
-Merchants = frozenset()  # never paid
-    only: ADVANCED = frozenset({Factor.VOICE, Factor.CHALLENGE, Factor.PIN})
-"""Advanced verification: the voice, live, and the payment password besides."""
-
-Merchants = frozenset()  # if any: a guardian agrees to payments to others
+    blocked: Merchants = frozenset()  # never paid
+    only: Merchants = frozenset()  # if any: a guardian agrees to payments to others
     night: Hours | None = None  # nothing is paid then
     time_zone: str = "UTC"
 

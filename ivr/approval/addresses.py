@@ -13,7 +13,7 @@ from ivr.approval.models import Address
 from ivr.approval.policy import Destination
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
-from ivr.customers.models import Customer, new_id
+from ivr.customers.models import Bill, Customer, new_id
 from ivr.customers.text import clean_text
 
 MOST = 8  # one key chooses, and the address that came with the bill is one choice more
@@ -68,15 +68,28 @@ def destination(session: Session, customer_id: str, ship_to: str | None) -> Dest
     return Destination.KNOWN if known else Destination.UNKNOWN
 
 
-def choices(session: Session, customer_id: str, ship_to: str) -> list[tuple[str, str]]:
-    """What a caller may choose from, (label, text): her book, and the bill's own address if that is not in it.
+def choices(session: Session, bill: Bill) -> list[tuple[str, str]]:
+    """What its payer may choose from, (name, id): her book, and the bill's own address if that is not in it.
 
-    The label of an address that is not in the book is empty.
+    That one has neither name nor id. Nothing where nothing is shipped.
     """
-    found = [(address.label, address.text) for address in book(session, customer_id)]
-    if not any(_same(text, ship_to) for _, text in found):
-        found.append(("", ship_to))
+    if bill.ship_to is None:
+        return []
+    known = book(session, bill.customer_id)
+    found = [(address.label, address.id) for address in known]
+    if not any(_same(address.text, bill.ship_to) for address in known):
+        found.append(("", ""))
     return found
+
+
+def chosen(session: Session, bill: Bill, address_id: str) -> str | None:
+    """The address that was chosen of ``choices``; one removed since is not known any more, but meant."""
+    if bill.ship_to is None or not address_id:
+        return bill.ship_to
+    address = session.get(Address, address_id)
+    if address is None or address.customer_id != bill.customer_id:
+        raise InvalidAddress("there is no such address of this customer")
+    return address.text
 
 
 def _same(one: str, other: str) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from ivr.approval import requests, telling
+from ivr.approval import addresses, requests, telling
 from ivr.approval.explain import outcome
 from ivr.approval.judge import judge
-from ivr.approval.policy import Factor
+from ivr.approval.policy import Decision, Factor
 from ivr.customers.models import Bill, Customer
 from ivr.payments import service
 from ivr.payments.models import Payment
@@ -22,13 +22,14 @@ class NotAllowed(service.PaymentError):
 
 
 def may_be_paid(
-    session: Session, bill: Bill, *, factors: Collection[str], attested: bool, ship_to: str | None, now: datetime
+    session: Session, bill_id: str, address_id: str, *, factors: Collection[str], attested: bool, now: datetime
 ) -> bool:
     """Whether a call that can give these factors at most could pay the bill, if all agree who must.
 
     If not, the approvers are told that it was tried.
     """
-    decision = judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now).decision
+    bill = session.get_one(Bill, bill_id)
+    decision = _judge(session, bill, address_id, factors, attested, now)
     if decision.refused is None and not decision.factors:
         return True
     telling.tell_approvers(session, bill.customer_id, "ward.attempted", telling.about(bill), now)
@@ -36,10 +37,10 @@ def may_be_paid(
 
 
 def missing_factors(
-    session: Session, bill: Bill, *, factors: Collection[str], attested: bool, ship_to: str | None, now: datetime
+    session: Session, bill_id: str, address_id: str, *, factors: Collection[str], attested: bool, now: datetime
 ) -> frozenset[Factor]:
     """What the call has still to give before the payment may be started."""
-    return judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now).decision.factors
+    return _judge(session, session.get_one(Bill, bill_id), address_id, factors, attested, now).factors
 
 
 def start(
@@ -53,7 +54,7 @@ def start(
     factors: Collection[str],
     attestation: str | None,
     attested: bool,
-    ship_to: str | None = None,
+    address_id: str = "",
     now: datetime,
     limit_minor: int | None = None,
     bank: str = "sandbox",
@@ -70,9 +71,9 @@ def start(
     bill = session.get(Bill, bill_id, with_for_update=True, populate_existing=True)
     if bill is None or bill.customer_id != customer_id:
         raise service.BillNotOpen("there is no such open bill of this customer")
-    judged = judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now)
-    if judged.decision.refused or judged.decision.factors:
-        raise NotAllowed(outcome(judged.decision))
+    decision = _judge(session, bill, address_id, factors, attested, now)
+    if decision.refused or decision.factors:
+        raise NotAllowed(outcome(decision))
     evidence: dict[str, Any] = {"factors": list(factors), "attestation": attestation, "attested": attested}
     payment = service.start_payment(
         session,
@@ -84,11 +85,18 @@ def start(
         evidence=evidence,
         now=now,
         limit_minor=limit_minor,
-        ship_to=ship_to,
-        awaiting=outcome(judged.decision) if judged.decision.approvals else None,
+        ship_to=addresses.chosen(session, bill, address_id),
+        awaiting=outcome(decision) if decision.approvals else None,
         bank=bank,
         test_bank=test_bank,
     )
-    if judged.decision.approvals:
-        requests.open_request(session, payment, outcome(judged.decision), now)
+    if decision.approvals:
+        requests.open_request(session, payment, outcome(decision), now)
     return payment
+
+
+def _judge(
+    session: Session, bill: Bill, address_id: str, factors: Collection[str], attested: bool, now: datetime
+) -> Decision:
+    ship_to = addresses.chosen(session, bill, address_id)
+    return judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now).decision

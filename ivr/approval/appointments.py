@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ivr.approval import links
 from ivr.approval.models import Appointment, Standing, Tell
@@ -202,11 +202,11 @@ def settled_numbers(session: Session, customer_id: str, now: datetime) -> list[s
     return list(dict.fromkeys([*numbers, *texted]))
 
 
-def _settled(added_at, now: datetime):  # type: ignore[no-untyped-def]
+def _settled(added_at: InstrumentedAttribute[datetime | None], now: datetime) -> ColumnElement[bool]:
     return or_(added_at.is_(None), added_at <= now - SETTLED_AFTER)
 
 
-def _active(now: datetime):  # type: ignore[no-untyped-def]
+def _active(now: datetime) -> Select[tuple[Appointment]]:
     return select(Appointment).where(
         Appointment.standing == Standing.ACTIVE, or_(Appointment.ends_at.is_(None), Appointment.ends_at > now)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from ivr.approval.models import Freeze
@@ -46,5 +46,5 @@ def clear(session: Session, customer_id: str, *, who: str, now: datetime) -> boo
     return True
 
 
-def _standing(customer_id: str):  # type: ignore[no-untyped-def]
+def _standing(customer_id: str) -> Select[tuple[Freeze]]:
     return select(Freeze).where(Freeze.customer_id == customer_id, Freeze.cleared_at.is_(None))

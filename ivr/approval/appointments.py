@@ -206,7 +206,7 @@ def _settled(added_at: InstrumentedAttribute[datetime | None], now: datetime) ->
     return or_(added_at.is_(None), added_at <= now - SETTLED_AFTER)
 
 
-def _active(now: datetime) -> Select[tuple[Appointment]]:
+def _active(now: datetime) -> Select[Appointment]:
     return select(Appointment).where(
         Appointment.standing == Standing.ACTIVE, or_(Appointment.ends_at.is_(None), Appointment.ends_at > now)
     )

@@ -46,5 +46,5 @@ def clear(session: Session, customer_id: str, *, who: str, now: datetime) -> boo
     return True
 
 
-def _standing(customer_id: str) -> Select[tuple[Freeze]]:
+def _standing(customer_id: str) -> Select[Freeze]:
     return select(Freeze).where(Freeze.customer_id == customer_id, Freeze.cleared_at.is_(None))

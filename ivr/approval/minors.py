@@ -50,7 +50,7 @@ def _require_guardian(session: Session, ward_id: str, guardian_id: str, now: dat
         raise NotAppointed("only a guardian agrees to a ward's voiceprint")
 
 
-def _standing(ward_id: str) -> Select[tuple[Consent]]:
+def _standing(ward_id: str) -> Select[Consent]:
     return select(Consent).where(
         Consent.customer_id == ward_id, Consent.kind == GUARDIANS_CONSENT_KIND, Consent.withdrawn_at.is_(None)
     )

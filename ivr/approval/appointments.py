@@ -21,7 +21,7 @@ from ivr.customers.text import clean_text
 CONSENT_TEXT_VERSION = "approver-1"
 PROPOSAL_LIFE = timedelta(days=14)
 SETTLED_AFTER = timedelta(days=7)
-"""A telephone number or e-mail address changed since then is not used to ask, nor to prove, anything."""
+"""A telephone number or e-mail address that was changed since then is not used to ask, nor to prove, anything."""
 REMOVAL_WAIT = timedelta(days=7)
 """How long a supervisor stays who is to be removed: whoever deceives a payer cannot wait so long."""
 MOST_APPROVERS, MOST_WARDS = 9, 50
@@ -80,7 +80,8 @@ def propose(
         raise NotAppointed(reason)
     if not settled_contacts(session, approver_id, now):
         raise NotAppointed(
-            f"the approver has no telephone number or e-mail address for messages that is {SETTLED_AFTER.days} days old"
+            "the approver is told nothing by message: no telephone number or e-mail address is on file, "
+            f"or each was changed in the last {SETTLED_AFTER.days} days"
         )
     standing = list(
         session.scalars(
@@ -188,22 +189,25 @@ def reached_at(session: Session, customer_id: str) -> set[str]:
 
 
 def settled_contacts(session: Session, customer_id: str, now: datetime) -> list[Contact]:
-    """Where an approver may be asked: nothing that was added in the last days."""
-    query = select(Contact).where(Contact.customer_id == customer_id, _settled(Contact.added_at, now))
+    """Where an approver may be asked: nothing that was added to what was there first in the last days."""
+    query = select(Contact).join(Customer, Customer.id == Contact.customer_id)
+    query = query.where(Contact.customer_id == customer_id, _settled(Contact.added_at, now))
     return list(session.scalars(query.order_by(Contact.kind, Contact.id)))
 
 
 def settled_numbers(session: Session, customer_id: str, now: datetime) -> list[str]:
     """The telephone numbers at which an approver may be rung up."""
     numbers = session.scalars(
-        select(CallerId.e164).where(CallerId.customer_id == customer_id, _settled(CallerId.added_at, now))
+        select(CallerId.e164)
+        .join(Customer, Customer.id == CallerId.customer_id)
+        .where(CallerId.customer_id == customer_id, _settled(CallerId.added_at, now))
     ).all()
     texted = [c.address for c in settled_contacts(session, customer_id, now) if c.kind is ContactKind.SMS]
     return list(dict.fromkeys([*numbers, *texted]))
 
 
 def _settled(added_at: InstrumentedAttribute[datetime | None], now: datetime) -> ColumnElement[bool]:
-    return or_(added_at.is_(None), added_at <= now - SETTLED_AFTER)
+    return or_(added_at.is_(None), added_at == Customer.created_at, added_at <= now - SETTLED_AFTER)
 
 
 def _active(now: datetime) -> Select[Appointment]:

@@ -47,7 +47,17 @@ def parse(document: str | dict[str, Any]) -> Policy:
 
 def dump(policy: Policy) -> dict[str, Any]:
     """What is stored, and what ``parse`` reads: only what differs from the defaults."""
-    return policy.model_dump(mode="json", exclude_defaults=True)
+    plain: dict[str, Any] = _ordered(policy.model_dump(mode="json", exclude_defaults=True))
+    return plain
+
+
+def _ordered(value: Any) -> Any:
+    """Sets have no order, and a stored document shall have one."""
+    if isinstance(value, dict):
+        return {key: _ordered(one) for key, one in value.items()}
+    if isinstance(value, list) and all(isinstance(one, str | int) for one in value):
+        return sorted(value)
+    return [_ordered(one) for one in value] if isinstance(value, list) else value
 
 
 def own(session: Session, customer_id: str) -> tuple[int, Policy | None]:

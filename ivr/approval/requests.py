@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
-from ivr.approval import appointments, freezes, links
+from ivr.approval import appointments, freezes, links, ringing
 from ivr.approval.explain import outcome
 from ivr.approval.judge import judge_again
 from ivr.approval.models import Answer, Appointment, ApprovalAnswer, ApprovalRequest, RequestState
@@ -237,3 +237,5 @@ def _ask(
     for appointment in asked:
         for contact in appointments.settled_contacts(session, appointment.approver_id, now):
             links.send_link(session, contact, template, {}, request_id=request.id, now=now)
+        if appointment.ring:
+            ringing.plan(session, request, appointment, now)

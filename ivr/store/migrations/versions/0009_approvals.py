@@ -98,6 +98,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("backup", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("ring", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=True),
         sa.Column("above_minor", sa.BigInteger(), nullable=True),
         sa.Column(

@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from ivr.approval import requests, telling
-from ivr.approval.explain import outcome
+from ivr.approval.explain import outcome, tell
 from ivr.approval.judge import judge
 from ivr.approval.policy import Factor
 from ivr.customers.models import Bill, Customer
+from ivr.log import scrub_value
 from ivr.payments import service
 from ivr.payments.models import Payment
 
@@ -73,7 +74,10 @@ def start(
     judged = judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now)
     if judged.decision.refused or judged.decision.factors:
         raise NotAllowed(outcome(judged.decision))
-    evidence: dict[str, Any] = {"factors": list(factors), "attestation": attestation, "attested": attested}
+    why = scrub_value(tell(judged.facts, judged.policy, judged.decision))  # a merchant's name may look like a number
+    evidence: dict[str, Any] = {
+        "factors": list(factors), "attestation": attestation, "attested": attested, "why": why
+    }  # fmt: skip
     payment = service.start_payment(
         session,
         bill_id=bill_id,

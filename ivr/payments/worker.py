@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ivr.approval import requests as approval_requests
-from ivr.approval import telling
+from ivr.approval import sign_in, telling
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
@@ -42,7 +42,8 @@ LEASE = timedelta(seconds=30)
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
 NOTICE_LANES = {
-    REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4, approval_requests.TEND_JOB: 1, telling.DIGEST_JOB: 1
+    REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4, approval_requests.TEND_JOB: 1, telling.DIGEST_JOB: 1,
+    sign_in.CODE_JOB: 1,
 }  # fmt: skip
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
@@ -71,6 +72,7 @@ HANDLERS: dict[str, Handler] = {
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
+    sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 

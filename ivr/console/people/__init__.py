@@ -35,6 +35,7 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
         WTF_CSRF_CHECK_DEFAULT=False,  # these pages only: the carrier's and banks' posts are signed
         WTF_CSRF_SSL_STRICT=False,  # it asks for a Referer, which our pages have browsers not send
     )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     csrf = CSRFProtect(app)
     app.extensions[desk.EXTENSION] = desk.Desk(services, keyring, clock, csrf, secure)
     app.register_blueprint(guard.blueprint)

@@ -100,7 +100,8 @@ def plain(amount_minor: int, currency: str) -> str:
 
 
 def _merchants(text: str) -> frozenset[str]:
+    lines = [line for line in text.splitlines() if line.strip()]
     try:
-        return frozenset(clean_text(line, "a merchant", least=1, most=200) for line in text.splitlines() if line.strip())
+        return frozenset(clean_text(line, "a merchant", least=1, most=200) for line in lines)
     except InvalidInput:
         raise Unusable("error.merchants") from None

@@ -61,7 +61,8 @@ def name_supervisor() -> Response:
             return back("me", said="said.named")
     with reading() as session:
         supervised = _supervised(session)
-    return page("supervisor", 422 if error else 200, fields=fields, supervised=supervised, errors=[error] if error else [])
+    errors = [error] if error else []
+    return page("supervisor", 422 if error else 200, fields=fields, supervised=supervised, errors=errors)
 
 
 @blueprint.route("/me/appointments/<appointment_id>/end", methods=["GET", "POST"])

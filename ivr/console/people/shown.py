@@ -115,7 +115,7 @@ def _shown(
     why: tuple[Told, ...] = ()
     if state == RequestState.OPEN:
         judged = requests.judged(session, request, now)
-        why = tuple(tell(judged.facts, judged.policy, judged.decision)[1:])  # the first line is the payment
+        why = tuple(tell(judged.facts, judged.policy, judged.decision))
     return Shown(
         id=request.id,
         label=between[0].label if between else _GONE,

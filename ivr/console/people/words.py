@@ -16,6 +16,7 @@ from ivr.locales import LOCALES
 
 _HERE = Path(__file__).parent
 _TAGS = {"en": "en", "zh": "zh-Hans"}
+_MOMENTS = {"en": "d MMM y HH:mm", "zh": "y年M月d日 HH:mm"}
 
 
 @cache
@@ -42,7 +43,7 @@ class Words:
         return format_amount(amount_minor, currency)
 
     def time(self, moment: datetime) -> str:
-        return f"{format_datetime(moment, 'd MMM y HH:mm' if self.locale == 'en' else 'y年M月d日 HH:mm', locale=self.locale)} UTC"
+        return f"{format_datetime(moment, _MOMENTS[self.locale], locale=self.locale)} UTC"
 
     def span(self, length: timedelta) -> str:
         return str(format_timedelta(max(length, timedelta(minutes=1)), locale=self.locale, threshold=1.2))

@@ -196,7 +196,7 @@ def test_the_session_of_a_link_is_known_by_it(browser: Browser, waiting: Waiting
     browser.post(waiting.link, pin=OTHER_PIN)
     with database.transaction() as session:
         [row] = session.scalars(select(PageSession))
-        assert (row.customer_id, row.link_id) == (waiting.guardian.id, waiting.row().id)
+    assert (row.customer_id, row.link_id) == (waiting.guardian.id, waiting.row().id)
 
 
 @pytest.mark.parametrize(

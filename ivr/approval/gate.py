@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from ivr.approval import addresses, requests, telling
-from ivr.approval.explain import outcome
-from ivr.approval.judge import judge
-from ivr.approval.policy import Decision, Factor
+from ivr.approval.explain import outcome, tell
+from ivr.approval.judge import Judged, judge
+from ivr.approval.policy import Factor
 from ivr.customers.models import Bill, Customer
+from ivr.log import scrub_value
 from ivr.payments import service
 from ivr.payments.models import Payment
 
@@ -29,7 +30,7 @@ def may_be_paid(
     If not, the approvers are told that it was tried.
     """
     bill = session.get_one(Bill, bill_id)
-    decision = _judge(session, bill, address_id, factors, attested, now)
+    decision = _judge(session, bill, address_id, factors, attested, now).decision
     if decision.refused is None and not decision.factors:
         return True
     telling.tell_approvers(session, bill.customer_id, "ward.attempted", telling.about(bill), now)
@@ -40,7 +41,7 @@ def missing_factors(
     session: Session, bill_id: str, address_id: str, *, factors: Collection[str], attested: bool, now: datetime
 ) -> frozenset[Factor]:
     """What the call has still to give before the payment may be started."""
-    return _judge(session, session.get_one(Bill, bill_id), address_id, factors, attested, now).factors
+    return _judge(session, session.get_one(Bill, bill_id), address_id, factors, attested, now).decision.factors
 
 
 def start(
@@ -71,10 +72,14 @@ def start(
     bill = session.get(Bill, bill_id, with_for_update=True, populate_existing=True)
     if bill is None or bill.customer_id != customer_id:
         raise service.BillNotOpen("there is no such open bill of this customer")
-    decision = _judge(session, bill, address_id, factors, attested, now)
+    judged = _judge(session, bill, address_id, factors, attested, now)
+    decision = judged.decision
     if decision.refused or decision.factors:
         raise NotAllowed(outcome(decision))
-    evidence: dict[str, Any] = {"factors": list(factors), "attestation": attestation, "attested": attested}
+    why = scrub_value(tell(judged.facts, judged.policy, decision))  # a merchant's name may look like a number
+    evidence: dict[str, Any] = {
+        "factors": list(factors), "attestation": attestation, "attested": attested, "why": why
+    }  # fmt: skip
     payment = service.start_payment(
         session,
         bill_id=bill_id,
@@ -97,6 +102,6 @@ def start(
 
 def _judge(
     session: Session, bill: Bill, address_id: str, factors: Collection[str], attested: bool, now: datetime
-) -> Decision:
+) -> Judged:
     ship_to = addresses.chosen(session, bill, address_id)
-    return judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now).decision
+    return judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now)

@@ -69,7 +69,7 @@ def judge(
     return Judged(facts, policy, decision)
 
 
-def judge_again(session: Session, payment: Payment, approved: Mapping[Role, frozenset[str]], now: datetime) -> Decision:
+def judge_again(session: Session, payment: Payment, approved: Mapping[Role, frozenset[str]], now: datetime) -> Judged:
     """What a payment that waits needs now: the policy, the appointments and the address book may have changed."""
     return judge(
         session,
@@ -81,7 +81,7 @@ def judge_again(session: Session, payment: Payment, approved: Mapping[Role, froz
         payment=payment,
         at=payment.created_at,
         now=now,
-    ).decision
+    )
 
 
 def _is_new_payee(session: Session, bill: Bill) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from ivr import jobs
 from ivr.approval import appointments, freezes, links, ringing
 from ivr.approval.explain import outcome
-from ivr.approval.judge import judge_again
+from ivr.approval.judge import Judged, judge_again
 from ivr.approval.models import Answer, Appointment, ApprovalAnswer, ApprovalRequest, RequestState
 from ivr.approval.policy import Role
 from ivr.customers import audit
@@ -123,6 +123,15 @@ def answer(
     return Result.FROZEN
 
 
+def judged(session: Session, request: ApprovalRequest, now: datetime) -> Judged:
+    """What the payment still needs, with those who agreed so far, by the policy and the appointments as they are."""
+    agreed = session.scalars(
+        select(ApprovalAnswer).where(ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
+    ).all()
+    by = frozenset(a.approver_id for a in agreed)
+    return judge_again(session, session.get_one(Payment, request.payment_id), dict.fromkeys(Role, by), now)
+
+
 def stop(session: Session, customer_id: str, *, who: str, now: datetime) -> None:
     """Freeze the customer, and withdraw all that was not sent to the bank yet."""
     freezes.freeze(session, customer_id, who=who, now=now)
@@ -163,11 +172,7 @@ def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) 
     if payment.state is not State.AWAITING:  # ended by an operator
         _decide(session, request, RequestState.CANCELLED, now)
         return Result.ALREADY_DECIDED
-    agreed = session.scalars(
-        select(ApprovalAnswer).where(ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
-    ).all()
-    by = frozenset(a.approver_id for a in agreed)
-    decision = judge_again(session, payment, dict.fromkeys(Role, by), now)
+    decision = judged(session, request, now).decision
     if decision.refused or decision.factors:
         why = outcome(decision)
         _end(session, request, RequestState.REFUSED, Event.DECLINE, "not_allowed", why, now, who)
@@ -221,7 +226,7 @@ def _locked(session: Session, request_id: str) -> ApprovalRequest | None:
 def _appointed(session: Session, request: ApprovalRequest, now: datetime) -> list[Appointment]:
     """Those whose agreement is missing by their role; each person once."""
     payment = session.get_one(Payment, request.payment_id)
-    missing = judge_again(session, payment, {}, now).approvals
+    missing = judge_again(session, payment, {}, now).decision.approvals
     found = [a for a in appointments.active(session, request.ward_id, now) if a.role in missing]
     return list({a.approver_id: a for a in found}.values())
 

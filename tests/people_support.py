@@ -1,4 +1,4 @@
-"""What the tests of the pages share: people, who looks after whom, payments that wait, and a browser without scripts."""
+"""What the tests of the pages share: people, who looks after whom, payments that wait, a browser without scripts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def add_person(
     return customer
 
 
-def appoint(session: Session, role: Role, ward: Customer, approver: Customer, label: str = "Grandma", **more: Any) -> str:
+def appoint(
+    session: Session, role: Role, ward: Customer, approver: Customer, label: str = "Grandma", **more: Any
+) -> str:
     """The id of an appointment that the approver has accepted."""
     proposed = appointments.propose(
         session, role, ward_id=ward.id, approver_id=approver.id, label=label, who="test", now=now(), **more

@@ -1,4 +1,4 @@
-"""What the tests of the pages share: people, who looks after whom, payments that wait, and a browser without scripts."""
+"""What the tests of the pages share: people, who looks after whom, payments that wait, a browser without scripts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def add_person(
     return customer
 
 
-def appoint(session: Session, role: Role, ward: Customer, approver: Customer, label: str = "Grandma", **more: Any) -> str:
+def appoint(
+    session: Session, role: Role, ward: Customer, approver: Customer, label: str = "Grandma", **more: Any
+) -> str:
     """The id of an appointment that the approver has accepted."""
     proposed = appointments.propose(
         session, role, ward_id=ward.id, approver_id=approver.id, label=label, who="test", now=now(), **more
@@ -81,7 +83,7 @@ def pay(
 ) -> str:
     """A payment that the payer confirmed in a call; its id."""
     bill = create_bill(
-        session, payer.id, amount_minor=amount_minor, currency="USD", merchant=merchant, now=now()
+        session, payer.id, amount_minor=amount_minor, currency="USD", merchant=merchant, ship_to=ship_to, now=now()
     )
     card = session.scalar(select(Card).where(Card.customer_id == payer.id))
     assert card is not None
@@ -95,7 +97,6 @@ def pay(
         factors=factors,
         attestation="TN-Validation-Passed-A",
         attested=True,
-        ship_to=ship_to,
         now=now(),
     ).id
 

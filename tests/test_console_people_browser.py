@@ -23,14 +23,15 @@ from sqlalchemy import select
 from werkzeug.serving import make_server
 
 from ivr.app import create_app
-from ivr.approval import addresses, appointments, freezes, policies
+from ivr.approval import addresses, appointments, freezes, policies, requests
 from ivr.approval.links import reveal
-from ivr.approval.models import ApprovalRequest, Link
+from ivr.approval.models import Answer, ApprovalRequest, Link
 from ivr.approval.policy import Policy, Role, Rule, When
 from ivr.call.engine import Engine
 from ivr.call.judging import Judge
 from ivr.call.session import CallStore
 from ivr.clock import utc_now
+from ivr.console.people.guard import blueprint
 from ivr.console.people.words import Words, texts
 from ivr.customers.models import Customer, Notice
 from ivr.keys import Keyring
@@ -238,9 +239,6 @@ def gallery(database: Database, keyring: Keyring, locale: str) -> tuple[list[Cus
         casino = Rule(name="no casino", when=When(kinds=frozenset({"casino"})), refuse=True)
         policies.put(session, minor.id, Policy(name="own", rules=(casino,)), who="test", now=now())
         freezes.freeze(session, minor.id, who="test", now=now())
-        from ivr.approval import requests
-        from ivr.approval.models import Answer
-
         requests.answer(session, done, guardian.id, Answer.APPROVE, verified_by="pin, page", now=now())
     pages = {
         "start": (-1, "/my/"),
@@ -327,8 +325,6 @@ def test_the_gallery_shows_every_page(database: Database, keyring: Keyring, url:
     _, shown = gallery(database, keyring, LOCALES[0])
     seen = {re.sub(r"[0-9a-f]{16}", "*", re.sub(r"/l/\w+", "/l/*", path)) for _, path in shown.values()} | {"/my/code"}
     app = Flask(__name__)
-    from ivr.console.people.guard import blueprint
-
     app.register_blueprint(blueprint)
     there = {re.sub(r"<[^>]+>", "*", rule.rule) for rule in app.url_map.iter_rules() if "people." in rule.endpoint}
     assert there - seen == {"/my/*", "/my/static/*", "/my/out"}

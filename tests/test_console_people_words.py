@@ -40,8 +40,8 @@ def places(text: str) -> set[str]:
 
 
 def used() -> set[str]:
-    sources = [*HERE.rglob("*.html"), *HERE.rglob("*.py")]
-    named = {word for path in sources for word in re.findall(r'"([a-z_0-9]+(?:\.[a-z_0-9]+)*)"', path.read_text())}
+    source = "".join(path.read_text() for kind in ("html", "py") for path in sorted(HERE.rglob(f"*.{kind}")))
+    named = set(re.findall(r"""["']([a-z_0-9]+(?:\.[a-z_0-9]+)*)["']""", source))
     return named | {f"{family}.{member}" for family, members in FAMILIES.items() for member in members}
 
 
@@ -54,7 +54,7 @@ def test_every_text_is_used_and_names_the_same_values_in_every_language(locale: 
 
 
 def test_every_key_that_the_pages_name_exists() -> None:
-    called = {key for path in HERE.rglob("*.html") for key in re.findall(r't\("([^"]+)"[,)]', path.read_text())}
+    called = {key for path in HERE.rglob("*.html") for key in re.findall(r'\bt\("([^"]+)"[,)]', path.read_text())}
     given = {
         key
         for path in HERE.rglob("*.py")

@@ -19,8 +19,8 @@ from ivr.approval.models import ApprovalRequest
 from ivr.approval.policy import Role
 from ivr.customers import pins
 from ivr.customers.bills import create_bill
-from ivr.customers.models import Card, Customer, Notice, new_id
-from ivr.customers.register import add_customer
+from ivr.customers.models import Card, ContactKind, Customer, Notice, new_id
+from ivr.customers.register import add_contact, add_customer
 from ivr.jobs import take
 from ivr.keys import Keyring
 from ivr.store.db import Database
@@ -40,7 +40,9 @@ def add_person(
 ) -> Customer:
     """A customer with a PIN, a card, and a telephone that she was given so many days ago."""
     phone, then = next(PHONES), now() - timedelta(days=days)
-    customer = add_customer(session, phones=[phone], sms=[phone], locale=locale, minor=minor, test=True, now=then)
+    long_ago = now() - timedelta(days=60)
+    customer = add_customer(session, phones=[phone], locale=locale, minor=minor, test=True, now=long_ago)
+    add_contact(session, customer.id, ContactKind.SMS, phone, then)
     pins.set_pin(session, customer.id, pin, keyring, then)
     session.add(
         Card(

@@ -16,7 +16,7 @@ from ivr.services import Services
 
 __all__ = ["install"]
 
-_VIEWS = (sign_in, answers, wards, appointed, me)  # imported for what they add to the blueprint
+_PARTS = (guard, sign_in, answers, wards, appointed, me)  # imported for what they add to the blueprint
 
 
 def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
@@ -38,4 +38,4 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     csrf = CSRFProtect(app)
     app.extensions[desk.EXTENSION] = desk.Desk(services, keyring, clock, csrf, secure)
-    app.register_blueprint(guard.blueprint)
+    app.register_blueprint(desk.blueprint)

@@ -78,7 +78,7 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
     return make_response(render_template(f"people/{template}.html", **given), status)
 
 
-def back(endpoint: str, *, said: str = "", error: str = "", **where: str) -> Response:
+def back(endpoint: str, *, said: str = "", error: str = "", **where: Any) -> Response:
     """On to a page by GET, which says first what came of the post: keys of words."""
     if said:
         flash(said, "said")

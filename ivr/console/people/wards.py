@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ivr.approval import addresses, appointments, explain, freezes, minors, policies
 from ivr.approval.models import Appointment, Standing, Tell
 from ivr.approval.policy import Role
-from ivr.approval.wards import settings_of
+from ivr.approval.wards import policy_of, settings_of
 from ivr.console.people import limits_form
 from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, store, words, writing
 from ivr.customers import audit
@@ -67,7 +67,7 @@ def ward_limits(appointment_id: str) -> Response:
                 stale = request.form.get("version") != str(version)
                 error = "error.changed_meanwhile" if stale else refusal(session, mine.ward_id)
             if not error:
-                policies.put(session, mine.ward_id, limits_form.policy_of(given), who=_who(), now=now())
+                policies.put(session, mine.ward_id, policy_of(given), who=_who(), now=now())
                 return back("ward", appointment_id=mine.id, said="said.limits")
         return page(
             "limits",

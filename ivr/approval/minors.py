@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from ivr.approval.appointments import NotAppointed, between
 from ivr.approval.policy import Role
 from ivr.customers import audit, retention
-from ivr.customers.models import Consent, Customer
+from ivr.customers.lookup import lock_customer
+from ivr.customers.models import Consent
 from ivr.customers.voiceprints import GUARDIANS_CONSENT_KIND, record_consent
 
 TEXT_VERSION = "minor-voiceprint-1"
@@ -27,7 +28,7 @@ def voiceprint_consent(session: Session, ward_id: str) -> Consent | None:
 def consent(session: Session, ward_id: str, guardian_id: str, *, channel: str, now: datetime) -> Consent:
     """The guardian, who has proved who she is, agrees; the same again changes nothing. Raises NotAppointed."""
     _require_guardian(session, ward_id, guardian_id, now)
-    session.get_one(Customer, ward_id, with_for_update=True)
+    lock_customer(session, ward_id)
     if standing := voiceprint_consent(session, ward_id):
         return standing
     given = record_consent(
@@ -40,7 +41,7 @@ def consent(session: Session, ward_id: str, guardian_id: str, *, channel: str, n
 def withdraw(session: Session, ward_id: str, guardian_id: str, *, now: datetime) -> bool:
     """Withdraw it, and delete all that is kept of the ward's voice; False if there was none. Raises NotAppointed."""
     _require_guardian(session, ward_id, guardian_id, now)
-    session.get_one(Customer, ward_id, with_for_update=True)
+    lock_customer(session, ward_id)
     standing = voiceprint_consent(session, ward_id)
     if standing is None:
         return False

@@ -16,7 +16,7 @@ from ivr.console.people.desk import back, blueprint, desk, now, page, person, re
 from ivr.console.people.limits_form import Unusable, amount
 from ivr.customers import audit, pins
 from ivr.customers.errors import InvalidInput
-from ivr.customers.lookup import customer_by_number
+from ivr.customers.lookup import customer_by_number, lock_customer
 from ivr.customers.models import Customer, Pin
 from ivr.customers.money import check_currency
 from ivr.customers.notices import notify
@@ -120,7 +120,7 @@ def _propose(session: Session, fields: dict[str, str]) -> None:
         above_minor = amount(fields["amount"], currency)
     if not 1 <= len(fields["label"]) <= 40:
         raise Unusable("error.label")
-    session.get_one(Customer, person().customer_id, with_for_update=True)
+    lock_customer(session, person().customer_id)
     if _supervised(session):
         raise Unusable("error.supervised")
     named = customer_by_number(session, re.sub(r"[\s-]", "", fields["number"]))

@@ -88,8 +88,9 @@ def test_every_migration_can_be_taken_back(bare: Database) -> None:
 
 def test_rows_that_others_name_survive_the_columns_of_approvals(bare: Database) -> None:
     """SQLite makes a table anew where it cannot alter it, and cannot drop one that others name."""
+    upgrade(bare)
     with bare.engine.begin() as connection:
-        command.upgrade(config(connection), "0008")
+        command.downgrade(config(connection), "0008")
         now = "2026-11-01 00:00:00+00:00"
         for statement in (
             f"INSERT INTO customers (id, number, locale, test, created_at) VALUES ('c', '1', 'en', true, '{now}')",

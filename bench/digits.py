@@ -7,7 +7,8 @@ are given, too; card numbers found, and wrong cards accepted, as a call hears an
 other speech; how far confidence is to be believed; what it all costs. Intervals of 95 %, speakers drawn with
 replacement. Each bar is a line ``PASS|MISS name value target n``. Everything is written to
 ``bench/results/digits.json``, of which ``python -m bench.digits_report`` makes the model card's tables and plot.
-Nothing may be tuned on these figures.
+Stopped and started again, it hears nothing twice that it has heard (``bench/results/digits/``). Nothing may be tuned on
+these figures.
 """
 
 from __future__ import annotations

@@ -17,10 +17,12 @@ import vosk
 from scipy.signal import resample_poly
 
 from bench.hearing.rates import Heard
+from ivr import speech
 from ivr.speech.audio import SAMPLE_RATE
 from ivr.speech.expect import Expect
 from ivr.speech.numbers import Hypothesis, edit_distance
 from ivr.speech.recogniser import DigitModel, Grammar, sample_rate
+from recipes.digits import confidence, evaluate
 from recipes.digits.confidence import hear
 from recipes.digits.evaluate import GRAMMAR, VALUE, Spoken, digits_of
 from recipes.digits.evaluate import hear as vosk_hears
@@ -119,8 +121,8 @@ def _hear(task: tuple[str, str, np.ndarray]) -> Answer:
 class Ears:
     """Hears with recognisers by name: LOOP, CALL, PEER, a grammar of the service's, a folder of ``others``.
 
-    What was heard of a test is written to ``kept``, and read from there when the same recogniser is to hear the same
-    test again, so that a bench that was stopped goes on where it was. Empty the folder when code changes that hears.
+    What was heard of a test is written to ``kept``, and read from there when the same recogniser, of the same code, is
+    to hear the same test again, so that a bench that was stopped goes on where it was.
     """
 
     def __init__(self, model: Path, others: dict[str, Path], jobs: int, kept: Path) -> None:
@@ -162,9 +164,11 @@ class Ears:
 
 
 def _fingerprint(name: str, folder: Path, spoken: Sequence[Spoken]) -> str:
-    """Of a recogniser, every file of its model, and what it is to hear."""
+    """Of a recogniser, every file of its model, the code that hears, and what it is to hear."""
     of = hashlib.sha256(name.encode())
-    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".md", ".png")):
+    model = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".md", ".png"))
+    code = sorted(Path(speech.__file__).parent.glob("*.py"))
+    for file in (*model, *code, Path(evaluate.__file__), Path(confidence.__file__), Path(__file__)):
         of.update(file.read_bytes())
     for s in spoken:
         of.update(s.samples.tobytes())

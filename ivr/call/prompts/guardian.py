@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ivr.call.flow import Call
+from ivr.call.flow import Call, State
 from ivr.call.prompts import Line, render, spoken_addresses, spoken_amount
 
 MONEY = ("small", "normal", "month")  # limits that are amounts
@@ -13,7 +13,7 @@ def guardian_values(call: Call) -> dict[str, str]:
     values = {"menu": render(Line.of("guard.menu.keys"), call.locale), "choices": _choices(call)}
     if call.ward:
         values["limits"] = " ".join(_limits(call))
-    if call.change[0]:
+    if call.state is State.GUARD_CONFIRM:
         values["change"] = _change(call, *call.change)
     return values
 
@@ -37,5 +37,5 @@ def _change(call: Call, kind: str, name: str, value: str) -> str:
     amount = ""
     if kind in MONEY:
         assert call.ward
-        amount = spoken_amount(int(value), str(call.ward["currency"]), call.locale) if value else ""
+        amount = spoken_amount(int(value), str(call.ward["currency"]), call.locale)
     return render(Line.of(f"guard.change.{kind}", name=name, amount=amount, payer=call.payer), call.locale)

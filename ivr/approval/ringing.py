@@ -14,11 +14,14 @@ from sqlalchemy.orm import Session
 
 from ivr import jobs
 from ivr.approval import appointments
-from ivr.approval.models import Appointment, ApprovalAnswer, ApprovalRequest, RequestState
+from ivr.approval.models import ApprovalAnswer, ApprovalRequest, RequestState
 from ivr.clock import utc_now
 from ivr.customers import audit
+from ivr.customers.lookup import lock_customer
 from ivr.customers.models import Audit
 from ivr.jobs import Again, GiveUp, Held
+from ivr.payments.models import Payment
+from ivr.payments.states import State
 
 RING_JOB = "approval.ring"
 QUIET_FROM, QUIET_UNTIL = time(21), time(8)
@@ -34,10 +37,10 @@ class NotRung(Exception):
     """The carrier did not take the call; the message names no number."""
 
 
-def plan(session: Session, request: ApprovalRequest, appointment: Appointment, now: datetime) -> None:
+def plan(session: Session, request: ApprovalRequest, approver_id: str, now: datetime) -> None:
     """Have the worker ring this approver about the request."""
-    payload = {"request_id": request.id, "approver_id": appointment.approver_id}
-    jobs.put(session, RING_JOB, payload, f"{RING_JOB}:{request.id}:{appointment.approver_id}", now)
+    payload = {"request_id": request.id, "approver_id": approver_id}
+    jobs.put(session, RING_JOB, payload, f"{RING_JOB}:{request.id}:{approver_id}", now)
 
 
 def ring(held: Held, dial: Dial | None, zone: str, clock: Callable[[], datetime] = utc_now) -> None:
@@ -50,6 +53,7 @@ def ring(held: Held, dial: Dial | None, zone: str, clock: Callable[[], datetime]
     request_id, approver_id = held.payload["request_id"], held.payload["approver_id"]
     now = clock()
     with held.transaction() as session:
+        lock_customer(session, approver_id)  # of two requests one after the other: one call at a time is counted
         number = whom(session, request_id, approver_id, now)
         wait = None if number is None else _must_wait(session, approver_id, now, zone)
         if number is not None and wait is None:
@@ -69,6 +73,8 @@ def whom(session: Session, request_id: str, approver_id: str, now: datetime) -> 
     """The number to ring; None when there is nothing to ask any more, or no number that is not the payer's."""
     request = session.get(ApprovalRequest, request_id)
     if request is None or request.state is not RequestState.OPEN or now >= request.expires_at:
+        return None
+    if session.get_one(Payment, request.payment_id).state is not State.AWAITING:
         return None
     if session.get(ApprovalAnswer, (request_id, approver_id)) is not None:
         return None

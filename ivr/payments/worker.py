@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ivr.approval import requests as approval_requests
-from ivr.approval import ringing, telling
+from ivr.approval import ringing, sign_in, telling
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
@@ -43,12 +43,10 @@ LEASE = timedelta(seconds=30)
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
 NOTICE_LANES = {
-    REFUND_JOB: 1,
-    SEND_JOB: 1,
-    DELIVER_JOB: 4,
-    approval_requests.TEND_JOB: 1,
-    telling.DIGEST_JOB: 1,
-    ringing.RING_JOB: 1,
+    frozenset({REFUND_JOB}): 1,
+    frozenset({SEND_JOB}): 1,
+    frozenset({DELIVER_JOB}): 4,
+    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
@@ -79,6 +77,7 @@ HANDLERS: dict[str, Handler] = {
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
     ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
+    sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -109,8 +108,8 @@ def run(
         _work(lambda: take(database, worker, kinds, lease), services, stop, poll_s, once)
 
     others = [
-        threading.Thread(target=lane, args=({kind}, NOTICES_POLL_S), daemon=True)
-        for kind, lanes in NOTICE_LANES.items()
+        threading.Thread(target=lane, args=(kinds, NOTICES_POLL_S), daemon=True)
+        for kinds, lanes in NOTICE_LANES.items()
         for _ in range(lanes)
     ]
     if pending and once:
@@ -120,9 +119,10 @@ def run(
     if not once:
         for other in others:
             other.start()
-    lane(HANDLERS.keys() - NOTICE_LANES.keys(), POLL_S)
+    slow = frozenset[str]().union(*NOTICE_LANES)
+    lane(HANDLERS.keys() - slow, POLL_S)
     if once:  # only now: the notices of what has just been done are also due
-        lane(NOTICE_LANES.keys(), NOTICES_POLL_S)
+        lane(slow, NOTICES_POLL_S)
     else:
         for other in others:
             other.join()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ivr.approval import appointments, requests
+from ivr.approval import appointments, requests, ringing
 from ivr.approval.models import Answer, ApprovalRequest
 from ivr.approval.requests import Result
 from ivr.call.flow import Call, Event
@@ -62,9 +62,9 @@ def pin(desk: Desk, call: Call) -> Verdict:
     budget.record_success(desk.session, call.customer_id, call.sid, attested=call.attested)
     request = _request(desk, call)
     payment = desk.session.get_one(Payment, request.payment_id)
+    if ringing.whom(desk.session, request.id, call.customer_id, desk.now) is None:
+        return Verdict(Event.TOO_LATE, call)  # decided meanwhile: nothing is told any more
     standing = appointments.between(desk.session, call.customer_id, request.ward_id, desk.now)
-    if not standing:
-        return Verdict(Event.TOO_LATE, call)
     about: dict[str, str | int] = {
         "id": payment.bill_id,
         "merchant": desk.session.get_one(Bill, payment.bill_id).merchant,

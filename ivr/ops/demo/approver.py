@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from ivr.notifications.texts import templates
+
 if TYPE_CHECKING:
     from ivr.ops.demo.stage import Stage
 
@@ -39,7 +41,8 @@ class Approver(threading.Thread):
 
     def _link(self) -> str | None:
         for mail in self._stage.mails[self._read :]:
-            if mail["To"] == self._address and (found := _LINK.search(_text(mail))):
+            asks = mail["To"] == self._address and mail["Subject"] == templates("en")["approval.ask"]["subject"]
+            if asks and (found := _LINK.search(_text(mail))):
                 return found[0]
         return None
 

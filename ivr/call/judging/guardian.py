@@ -21,6 +21,7 @@ from ivr.approval.wards import WardSettings, policy_of, settings_of
 from ivr.call.flow import Call, Event
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.customers import budget, pins
+from ivr.customers.lookup import lock_customer
 from ivr.customers.models import Bill, Customer
 from ivr.payments.models import Payment
 
@@ -99,7 +100,7 @@ def confirm(desk: Desk, call: Call) -> Verdict:
     if desk.heard.answer != "yes":
         return Verdict(Event.NO if desk.heard.answer == "no" else Event.AGAIN, call)
     ward_id = _ward_id(call)
-    desk.session.get_one(Customer, ward_id, with_for_update=True)  # nobody else changes it meanwhile
+    lock_customer(desk.session, ward_id)  # nobody else changes what she may pay meanwhile
     if not _may_still(desk, call):
         return Verdict(Event.TOO_LATE, call)
     kind, who = call.change[0], f"customer {call.customer_id}"

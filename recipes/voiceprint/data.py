@@ -112,9 +112,7 @@ class CropSampler:
         return tuple(_at_speed(own, SPEEDS[speed], samples, rng) for own in halves)
 
 
-def _at_speed(
-    clips: list[Clip], speed: tuple[int, int], samples: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _at_speed(clips: list[Clip], speed: tuple[int, int], samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
     up, down = speed
     joined = join(clips, samples * down // up + 16, rng)
     return (resample_poly(joined, up, down).astype(np.float32) if up != down else joined)[:samples]

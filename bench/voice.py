@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ from numpy.typing import NDArray
 
 from bench.voice_bars import Bars, eer_ratio, judge, shown
 from recipes import heldout
-from recipes.voiceprint import teacher
 from recipes.voiceprint.data import SAMPLE_RATE, Clip, read_trimmed
 from recipes.voiceprint.strings import over_one_line, string
 from voiceprint import Decision, Encoder, Outcome, PoorQuality, Scorer, Voiceprint, enrol
@@ -153,12 +153,18 @@ def fsdd_calls(speech_dir: Path, line: Line) -> tuple[list[list[Pcm]], list[list
 
 def resemblyzer() -> Embed:
     """GE2E LSTM, 256 dimensions, from the package of that name; upsampled to its 16 kHz by its own code."""
-    package = teacher.resemblyzer()
-    encoder = package.VoiceEncoder("cpu", verbose=False)
+    stand_in = ModuleType(
+        "pkg_resources"
+    )  # webrtcvad asks it for its own version; setuptools no longer has it
+    stand_in.get_distribution = lambda _: SimpleNamespace(version="")  # type: ignore[attr-defined]
+    sys.modules.setdefault("pkg_resources", stand_in)
+    from resemblyzer import VoiceEncoder, preprocess_wav
+
+    encoder = VoiceEncoder("cpu", verbose=False)
 
     def embed(heard: Pcm) -> NDArray[np.float32]:
-        speech = package.preprocess_wav(heard, SAMPLE_RATE)
-        return unit(encoder.embed_utterance(speech if len(speech) > 1600 else package.preprocess_wav(heard, None)))
+        speech = preprocess_wav(heard, SAMPLE_RATE)
+        return unit(encoder.embed_utterance(speech if len(speech) > 1600 else preprocess_wav(heard, None)))
 
     return embed
 

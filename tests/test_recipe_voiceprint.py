@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,14 @@ from recipes.voiceprint.backend import halves as drawn_halves
 from recipes.voiceprint.calibrate import halves
 from recipes.voiceprint.channel import NOISY_TELEPHONE, TELEPHONE, TRAINING, transmit
 from recipes.voiceprint.data import DIGITS, CropSampler, Speaker, load_speakers
-from recipes.voiceprint.export import averaged_weights, export, fold, weights_of
+from recipes.voiceprint.export import averaged_weights, export, fold
 from recipes.voiceprint.strings import over_one_line, string
-from recipes.voiceprint.teacher import targets
-from recipes.voiceprint.train import Architecture, Schedule, StandardisedEncoder, Trainer, pair_loss, train
+from recipes.voiceprint.train import Architecture, Schedule, StandardisedEncoder, Trainer, train
 from voiceprint import Encoder
 from voiceprint.backend import Cosine, compare
 from voiceprint.calibration import Trials, fit, rates
 
 TINY = Architecture(channels=(16, 16, 16, 16, 32), attention_channels=8, se_channels=8, lin_neurons=12)
-#: What a teacher said of the six classes of two speakers.
-TARGETS = np.random.default_rng(0).standard_normal((6, 20)).astype(np.float32)
 
 
 def clip(hz: float, seconds: float = 0.5) -> np.ndarray:
@@ -74,25 +70,14 @@ def test_clips_are_trimmed_to_their_speech(recordings: Path) -> None:
 def test_speeds_are_classes_of_their_own_and_shift_the_pitch() -> None:
     sampler, rng = CropSampler([speaker(0), speaker(1)]), np.random.default_rng(0)
     assert sampler.classes == 6
-    assert {label for _ in range(100) for label in sampler.draw(3, rng)} == set(range(6))
-    assert sorted(sampler.draw(9, rng)) == list(range(6))  # none twice
+    assert {sampler.draw(rng) for _ in range(300)} == set(range(6))
 
     def pitch(label: int) -> float:
-        crop, _ = sampler.pair(label, 8000, rng)
+        crop = sampler.crop(label, 8000, rng)
         assert crop.shape == (8000,)
         return float(np.argmax(np.abs(np.fft.rfft(crop))))
 
     assert pitch(2) < pitch(0) < pitch(4)
-
-
-def test_the_crops_of_a_pair_share_no_clip() -> None:
-    clips = [np.full(4000, level, np.int16) for level in (1000, 2000, 3000, 4000)]
-    sampler, rng = CropSampler([Speaker("s", clips, [""] * 4)]), np.random.default_rng(0)
-    for _ in range(20):
-        one, other = (set(np.round(crop[crop > 0] * 32768)) for crop in sampler.pair(0, 12000, rng))
-        assert one
-        assert other
-        assert not one & other
 
 
 @pytest.mark.parametrize("channels", [TRAINING, TELEPHONE, NOISY_TELEPHONE])
@@ -180,42 +165,13 @@ def test_folding_the_standardisation_into_the_network_keeps_its_embeddings() -> 
 
 def test_a_short_run_ends_in_a_model_that_loads_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     sampler, checkpoint = CropSampler([speaker(0), speaker(1)]), tmp_path / "run.pt"
-    schedule = Schedule(crops=60, batch=4, short_s=(0.5,), long_s=(0.8,))
-    trainer = Trainer(TINY, schedule, TARGETS, checkpoint)
+    schedule = Schedule(minutes=0.02, batch=4, short_s=(0.5,), long_s=(0.8,))
+    trainer = Trainer(TINY, schedule, sampler.classes, checkpoint)
     train(trainer, sampler, [], workers=0)
-    resumed = Trainer(TINY, schedule, TARGETS, checkpoint)
-    assert resumed.crops == trainer.crops == 60
-    assert resumed.done == 1
+    resumed = Trainer(TINY, schedule, sampler.classes, checkpoint)
+    assert resumed.crops == trainer.crops > 0
+    assert resumed.done >= 1
     export(TINY, averaged_weights(checkpoint), tmp_path / "model")
     encoder = Encoder.load(tmp_path / "model")
     assert encoder.dim == 12
     assert np.isfinite(encoder.embed(clip(120, 2.0)).vector).all()
-
-
-def test_training_further_starts_with_the_embeddings_that_there_were(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    export(TINY, TINY.network().state_dict(), tmp_path)
-    sampler = CropSampler([speaker(0), speaker(1)])
-    trainer = Trainer(TINY, Schedule.further(60), TARGETS, tmp_path / "run.pt")
-    trainer.start_from(weights_of(tmp_path), sampler, [])
-    trainer.save()
-    folded = averaged_weights(tmp_path / "run.pt")
-    for name, weight in weights_of(tmp_path).items():
-        torch.testing.assert_close(folded[name], weight, rtol=1e-3, atol=1e-4)
-    assert trainer.margin.centres.norm(dim=1).max() <= 1 + 1e-5  # means of unit vectors
-    assert trainer.schedule.margin_at(0.05) == trainer.schedule.margin
-
-
-def test_the_pairs_of_a_batch_are_told_apart_the_better_the_nearer_they_lie() -> None:
-    torch.manual_seed(0)
-    voices = torch.randn(6, 12)
-    near, far = (torch.cat([voices, voices + distance * torch.randn(6, 12)]) for distance in (0.1, 3.0))
-    assert pair_loss(near, 30.0) < 0.05 < pair_loss(far, 30.0)
-
-
-@pytest.mark.skipif(find_spec("resemblyzer") is None, reason="the recipe needs the extra `bench`")
-def test_a_teacher_hears_every_class() -> None:
-    heard = targets(CropSampler([speaker(0), speaker(3)]))
-    assert heard.shape == (6, 256)
-    np.testing.assert_allclose(np.linalg.norm(heard, axis=1), 1, rtol=1e-5)
-    assert np.abs(heard[0] - heard[1]).max() > 0.01

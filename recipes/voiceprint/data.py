@@ -96,26 +96,18 @@ class CropSampler:
     def classes(self) -> int:
         return len(SPEEDS) * len(self.speakers)
 
-    def draw(self, count: int, rng: np.random.Generator) -> list[int]:
-        """``count`` different classes, by weight (fewer if there are not as many)."""
-        drawn: dict[int, None] = {}
-        while len(drawn) < min(count, self.classes):
-            drawn[int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1]))] = None
-        return list(drawn)
+    def draw(self, rng: np.random.Generator) -> int:
+        """A class, by weight."""
+        return int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1]))
 
-    def pair(self, label: int, samples: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-        """Two crops of ``samples`` samples of speech of class ``label``; from two clips on they share none."""
+    def crop(self, label: int, samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """``samples`` samples of speech of class ``label``, its clips joined in random order."""
         speed, speaker = divmod(label, len(self.speakers))
-        clips = self.speakers[speaker].clips
-        order = rng.permutation(len(clips))
-        halves = [[clips[i] for i in order[side::2]] or clips for side in (0, 1)]
-        return tuple(_at_speed(own, SPEEDS[speed], samples, rng) for own in halves)
-
-
-def _at_speed(clips: list[Clip], speed: tuple[int, int], samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    up, down = speed
-    joined = join(clips, samples * down // up + 16, rng)
-    return (resample_poly(joined, up, down).astype(np.float32) if up != down else joined)[:samples]
+        up, down = SPEEDS[speed]
+        joined = join(self.speakers[speaker].clips, samples * down // up + 16, rng)
+        if up != down:
+            joined = resample_poly(joined, up, down).astype(np.float32)
+        return joined[:samples]
 
 
 def join(clips: list[Clip], samples: int, rng: np.random.Generator) -> NDArray[np.float32]:

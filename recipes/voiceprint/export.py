@@ -69,13 +69,6 @@ def export(arch: Architecture, weights: dict[str, Any], model_dir: Path) -> mani
     return manifest.write(model_dir, MODEL_NAME, arch.sample_rate)
 
 
-def weights_of(model_dir: Path) -> dict[str, Tensor]:
-    """The network's weights in an exported folder."""
-    manifest.verify(model_dir)
-    weights: dict[str, Tensor] = torch.load(model_dir / manifest.WEIGHTS, weights_only=True)
-    return weights
-
-
 def averaged_weights(checkpoint: Path) -> dict[str, Any]:
     """The running average of a training checkpoint, named as the network names its weights."""
     average = torch.load(checkpoint, weights_only=True)["average"]

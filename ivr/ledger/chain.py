@@ -177,8 +177,8 @@ def make(
     draw = secret.prove(alpha)
     drawn = checks.drawn(state.members[secret.name], alpha, draw)
     assert drawn is not None, "one's own proof passes"
-    header = draft.model_copy(update={"grant": checks.seal(pick(state.upcoming, drawn), draw)})
-    return Block(header=header.model_copy(update={"signature": secret.sign(header.hash)}), records=tuple(records))
+    header = draft.replaced(grant=checks.seal(pick(state.upcoming, drawn), draw))
+    return Block(header=header.replaced(signature=secret.sign(header.hash)), records=tuple(records))
 
 
 def root(records: Iterable[Record]) -> str:
@@ -210,6 +210,8 @@ def check(
     keys = [record.key for record in block.records]
     if len(set(keys)) != len(keys) or known(keys):
         raise Invalid("a record is on the chain twice")
+    if sum(not isinstance(record, Entry) for record in block.records) > 1:
+        raise Invalid("more than one change of the members in a block")
     for record in block.records:
         if not trusted(record):
             check_record(state, record, checks)
@@ -318,8 +320,6 @@ def _changed(state: State, records: Iterable[Record]) -> tuple[tuple[Member, ...
             case Change(leave=left):
                 upcoming.pop(left or "", None)
                 version += 1
-            case Misconduct(first=first) if len(upcoming) > 1:
+            case Misconduct(first=first):
                 upcoming.pop(first.maker, None)  # suspended: the members can have it join again
-    if not upcoming:
-        raise Invalid("nobody would be left")
     return tuple(sorted(upcoming.values(), key=lambda member: member.name)), version

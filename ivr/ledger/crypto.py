@@ -7,6 +7,7 @@ libsodium, here, throughout: ECVRF and sealed boxes need it, and two libraries c
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Protocol
 
 from nacl.exceptions import CryptoError
@@ -15,6 +16,9 @@ from nacl.signing import SigningKey, VerifyKey
 
 from ivr.ledger import vrf
 from ivr.ledger.wire import Member
+
+_REMEMBERED = 4096
+"""Answers kept: the same signature comes with the vote, the certificate and the chain."""
 
 
 class Secret(Protocol):
@@ -82,17 +86,27 @@ class Sodium:
     """The public side."""
 
     def signed(self, member: Member, statement: str, signature: str) -> bool:
-        try:
-            VerifyKey(bytes.fromhex(member.sign)).verify(statement.encode(), bytes.fromhex(signature))
-        except (CryptoError, ValueError):
-            return False
-        return True
+        return _signed(member.sign, statement, signature)
 
     def drawn(self, member: Member, alpha: str, proof: str) -> bytes | None:
-        try:
-            return vrf.verify(bytes.fromhex(member.vrf), alpha.encode(), bytes.fromhex(proof))
-        except (vrf.BadProof, ValueError):
-            return None
+        return _drawn(member.vrf, alpha, proof)
 
     def seal(self, member: Member, text: str) -> str:
         return bytes(SealedBox(PublicKey(bytes.fromhex(member.seal))).encrypt(text.encode())).hex()
+
+
+@lru_cache(_REMEMBERED)
+def _signed(key: str, statement: str, signature: str) -> bool:
+    try:
+        VerifyKey(bytes.fromhex(key)).verify(statement.encode(), bytes.fromhex(signature))
+    except (CryptoError, ValueError):
+        return False
+    return True
+
+
+@lru_cache(_REMEMBERED)
+def _drawn(key: str, alpha: str, proof: str) -> bytes | None:
+    try:
+        return vrf.verify(bytes.fromhex(key), alpha.encode(), bytes.fromhex(proof))
+    except (vrf.BadProof, ValueError):
+        return None

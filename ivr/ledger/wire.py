@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,6 +32,10 @@ class Wire(BaseModel):
     """Frozen and strict. Errors do not repeat what was sent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    def replaced(self, **changes: object) -> Self:
+        """The same with other fields, unchecked; what was computed from the old ones is forgotten."""
+        return self.model_construct(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
 
 
 def digest(what: str, chain: str, *parts: object) -> str:

@@ -28,7 +28,8 @@ class Liar(Core):
             self._send(None, Status(height=self.state.height + self.chance.randint(1, 1000)))
 
     def _somebody(self) -> str:
-        return self.chance.choice([name for name in self.state.members if name != self.secret.name] or [self.secret.name])
+        others = [name for name in self.state.members if name != self.secret.name]
+        return self.chance.choice(others or [self.secret.name])
 
     def _send(self, to: str | None, message: Message) -> None:
         chance = getattr(self, "chance", random.Random(0))

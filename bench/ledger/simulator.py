@@ -2,8 +2,8 @@
 
 What is run are the rules as the node runs them (``ivr.ledger.rules.Core``), with ideal cryptography in place of the
 real one: a signature is a hash that only its owner's object makes. Members crash before, in the middle of or after
-storing and sending, restart with their disk or without it, are cut off from each other, and lie (``bench.ledger.liar``);
-messages are lost, come twice, late and in another order.
+storing and sending, restart with their disk or without it, are cut off from each other, and lie
+(``bench.ledger.liar``); messages are lost, come twice, late and in another order.
 
 Watched all the time, not only what some member believes: a block could be final if the co-signatures of honest members
 and those that liars could add make a quorum. There must be one such block at most at each height, and what is final
@@ -164,18 +164,19 @@ class Plan:
         f = chain.tolerated(n)
         liars = chance.randint(0, f)
         lost = chance.randint(0, f - liars)
+        dead = chance.choice((0, 0, f - liars - lost))
         return cls(
             members=n,
             liars=liars,
             disks_lost=lost,
-            dead=chance.choice((0, 0, f - liars - lost)),
+            dead=dead,
             loss=chance.choice((0.0, 0.05, 0.2)),
             twice=chance.choice((0.0, 0.1)),
             delay_s=chance.choice((0.02, 0.1, 0.5)),
             crashes=chance.choice((0, 2, 6)),
             partitions=chance.choice((0, 1, 3)),
             joins=n > 1 and chance.random() < 0.15,
-            leaves=n > 4 and not liars and not lost and chance.random() < 0.15,
+            leaves=n > 4 and not liars + lost + dead and chance.random() < 0.3,  # fewer members tolerate fewer faults
         )
 
 

@@ -215,7 +215,7 @@ def check(
     for record in block.records:
         if not trusted(record):
             check_record(state, record, checks)
-    upcoming, version = _changed(state, block.records)
+    upcoming, version = members_after(state, block.records)
     return State(
         chain=state.chain,
         height=header.height,
@@ -310,7 +310,8 @@ def _check_new(member: Member, others: Sequence[Member]) -> None:
             raise Invalid("a member of this name, or with one of these keys, is there already")
 
 
-def _changed(state: State, records: Iterable[Record]) -> tuple[tuple[Member, ...], int]:
+def members_after(state: State, records: Iterable[Record]) -> tuple[tuple[Member, ...], int]:
+    """The members once these records count, and how often they have changed."""
     upcoming, version = {member.name: member for member in state.upcoming}, state.version
     for record in records:
         match record:

@@ -20,8 +20,8 @@ from ivr.ledger import chain
 from ivr.ledger.chain import Invalid, quorum, tolerated
 from ivr.ledger.crypto import Checks, Secret
 from ivr.ledger.wire import (
+    BLOCK_RECORDS,
     MOST_BLOCKS,
-    MOST_RECORDS,
     Ask,
     Block,
     Blocks,
@@ -66,7 +66,7 @@ class Book(Protocol):
         """Which of these records are on it."""
 
     def finals(self, start: int, most: int) -> list[Final]:
-        """Its blocks from this height on."""
+        """Its blocks from this height on: at least one, and not more than a message may hold."""
 
     def add(self, final: Final, state: State) -> None: ...
 
@@ -244,7 +244,7 @@ class Core:
         changes = 0
         for record in self.pool.values():
             changes += not isinstance(record, Entry)
-            if len(chosen) == MOST_RECORDS // 2:
+            if len(chosen) == BLOCK_RECORDS:
                 break
             if isinstance(record, Entry) or changes == 1:
                 chosen.append(record)
@@ -263,7 +263,8 @@ class Core:
             self._deadline = self.now + self._patience()
 
     def _propose_if_due(self) -> None:
-        memory = self.memory
+        memory, ready_at = self.memory, self._ready_at
+        self._ready_at = None
         if memory is None or not self.may_sign or (self._round and self._round.proposal.term >= memory.term):
             return
         if memory.term == 0:
@@ -277,14 +278,12 @@ class Core:
         if len(changes) < quorum(len(self.state.roster)):
             return
         if chain.winner(self.state, memory.term, changes, self.checks)[0].name != self.secret.name:
-            self._ready_at = None
             return
         if len(changes) < len(self.state.roster):  # one with a lower lot may be under way
-            if self._ready_at is None:
-                self._ready_at = self.now + self.patience_s / 8
+            self._ready_at = ready_at or self.now + self.patience_s / 8
             if self.now < self._ready_at:
                 return
-        self._ready_at = None
+            self._ready_at = None
         highest = max(changes, key=lambda change: change.locked_term)
         if highest.locked_term < 0:
             made = memory.made if memory.made and memory.made.header.term == memory.term else None
@@ -434,7 +433,7 @@ class Core:
         self._begun = max(self._begun, term)
         if term > self.memory.term:
             self._remember(term=term)
-            self._deadline = self.now + self._patience()
+            self._deadline, self._ready_at = self.now + self._patience(), None
 
     def _give_up_waiting(self) -> None:
         """Nothing became final in time: on to the next term, if a quorum came to this one."""
@@ -563,14 +562,13 @@ class Core:
         for final in message.finals:
             if final.block.header.height == self.state.height + 1:
                 self._move_to(final, chain.check_final(self.state, final, self.checks, self.book.known))
-        if len(message.finals) == MOST_BLOCKS:
-            self._behind(sender, message.finals[-1].block.header.height + 1)
+        self._behind(sender, message.height)
 
     def _answer(self, sender: str, asked: Fetch | Ask) -> None:
         height = self.state.height
         if isinstance(asked, Fetch):
             if 0 < asked.start <= height and (finals := self.book.finals(asked.start, MOST_BLOCKS)):
-                self._send(sender, Blocks(finals=tuple(finals)))
+                self._send(sender, Blocks(height=height, finals=tuple(finals)))
             return
         last = self.book.finals(height, 1)[0].certificate if height else None
         self._send(

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 MOST_MEMBERS = 256
 MOST_RECORDS = 2000
 """Of a block, and of one message of records."""
+BLOCK_RECORDS = 1000
+"""Of a block that follows the rules' advice; others are valid up to MOST_RECORDS."""
 MOST_BLOCKS = 50
 """Of one answer to a member that catches up."""
 
@@ -249,6 +251,7 @@ class Fetch(Wire):
 
 class Blocks(Wire):
     type: Literal["blocks"] = "blocks"
+    height: Count  # how far the sender is
     finals: Annotated[tuple[Final, ...], Field(max_length=MOST_BLOCKS)]
 
 

@@ -399,11 +399,12 @@ class Simulation:
             self._at(at, lambda side=side: setattr(self, "cut", side))
             self._at(at + chance.uniform(0.5, 5), lambda: setattr(self, "cut", set()))
         for name in self.losers:
-            at = chance.uniform(0.5, plan.faults_s - 1)
+            at = plan.faults_s / 2 if self.halts else chance.uniform(0.5, plan.faults_s - 1)
             self._at(at, lambda name=name: self._lose_disk(name))
             self._at(at + chance.uniform(0.1, 3), lambda name=name: self._restart(name))
         for name in self.dead:
-            self._at(chance.uniform(0.5, plan.faults_s), lambda name=name: self._crash(self.machines[name]))
+            at = plan.faults_s / 2 if self.halts else chance.uniform(0.5, plan.faults_s)
+            self._at(at, lambda name=name: self._crash(self.machines[name]))
 
     def _crash(self, machine: Machine) -> None:
         machine.core = None

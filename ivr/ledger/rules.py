@@ -127,6 +127,10 @@ class Core:
         self._seen: dict[tuple[int, str], Header] = {}
         self._blocks: dict[str, tuple[Block, State]] = {}  # checked, with the state after each
         self._right: str | None = None
+        if memory is not None and memory.height != state.height + 1:
+            # A store that was filled from elsewhere. What was signed at a lower height is over; at a higher one, not.
+            abstain = memory.height if memory.height > state.height + 1 else 0
+            self.memory = Memory(height=state.height + 1, abstain=max(abstain, memory.abstain))
         self._begin_height()
 
     # What it is told

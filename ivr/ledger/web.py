@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from aiohttp import web
 from jinja2 import Environment
@@ -34,6 +34,7 @@ from ivr.ledger.transport import LONGEST_ENVELOPE, Busy, NotAuthentic
 from ivr.ledger.wire import MOST_RECORDS, Change, Hash, Wire
 
 _NODE = web.AppKey("node", Node)
+_T = TypeVar("_T", bound=Wire)
 SHOWN_BLOCKS = 50
 
 
@@ -176,7 +177,7 @@ def _own(request: web.Request) -> Node:
     return node
 
 
-async def _body[T: Wire](request: web.Request, kind: type[T]) -> T:
+async def _body(request: web.Request, kind: type[_T]) -> _T:
     try:
         return kind.model_validate_json(await request.read())
     except ValidationError as error:

@@ -18,6 +18,7 @@ COMMANDS = {
     "bill": "What customers owe.",
     "payments": "Holds, refunds, what needs a person, settlement, checks.",
     "webhook": "Where merchants are told what became of payments.",
+    "ledger": "The consortium ledger: node, members, proofs.",
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",
     "voiceprint": "What is kept of voices: purge, forget, export, keys.",

@@ -7,6 +7,7 @@ forge it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 
 import nats
 import structlog

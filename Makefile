@@ -4,6 +4,7 @@
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
 # make bench-payments   notices matched and debits made per second
+# make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -17,7 +18,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo test lint bench bench-digits bench-faults bench-payments bench-voice clean
+.PHONY: demo test lint bench bench-approvals bench-digits bench-faults bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -49,6 +50,9 @@ bench: .venv/.installed
 
 bench-faults: .venv/.tested
 	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
+
+bench-approvals: .venv/.tested
+	$(BIN)/python -m bench.approvals
 
 bench-payments: .venv/.tested
 	$(BIN)/python -m bench.payments

@@ -14,16 +14,18 @@ from datetime import datetime
 
 import structlog
 
+from ivr.approval import gate
+from ivr.approval.requests import NOT_APPROVED, NOT_IN_TIME
 from ivr.call import flow
 from ivr.call.flow import Call, Event, Speak, State
 from ivr.call.judging import Judge
 from ivr.call.listening import expectation
-from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
+from ivr.call.prompts import Line, spoken_addresses, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
 from ivr.locales import LOCALES
 from ivr.payments.bank import DeclineReason
-from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key, start_payment
+from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
 from ivr.speech.expect import EndReason, Heard
@@ -32,10 +34,14 @@ from ivr.store.db import Database
 log = structlog.get_logger()
 
 #: Questions that one key answers; elsewhere it means nothing.
-ONE_KEY = {State.BILL, State.KEYPAD_BILL, State.KEYPAD_CONFIRM, State.CONSENT}
+ONE_KEY = {
+    State.BILL, State.KEYPAD_BILL, State.ADDRESS, State.KEYPAD_ADDRESS, State.KEYPAD_CONFIRM, State.CONSENT
+}  # fmt: skip
 
-# What a caller is told of a decline; of every other reason only that there was one.
-_DECLINES: dict[str, Event] = {
+# What a caller is told of a payment that failed; of every other reason only that the bank did not take it.
+_FAILURES: dict[str, Event] = {
+    NOT_APPROVED: Event.NOT_APPROVED,
+    NOT_IN_TIME: Event.NOT_IN_TIME,
     DeclineReason.INSUFFICIENT_FUNDS: Event.NO_FUNDS,
     DeclineReason.EXPIRED: Event.CARD_EXPIRED,
     DeclineReason.UNAVAILABLE: Event.ISSUER_AWAY,
@@ -92,7 +98,7 @@ class Engine:
         call = self._call_at(sid, step)
         if isinstance(call, Answer):
             return call
-        if call.state is State.DEBIT:
+        if call.state in (State.DEBIT, State.APPROVAL):
             return self._advance(step, self._debit(call))
         outcome = self.store.outcome(sid, step)
         if outcome is None and self.store.stream_opened(sid, step):
@@ -168,14 +174,17 @@ class Engine:
         assert call.card_id
         try:
             with self._database.transaction() as session:
-                start_payment(
+                gate.start(
                     session,
                     bill_id=str(call.bill["id"]),
                     customer_id=call.customer_id,
                     card_id=call.card_id,
                     idempotency_key=self._payment_key(call),
                     call_sid=call.sid,
-                    evidence={"factors": list(call.evidence), "attestation": call.attestation},
+                    factors=call.evidence,
+                    attestation=call.attestation,
+                    attested=call.attested,
+                    address_id=call.address_id,
                     now=self._clock(),
                     bank=self._bank,
                     test_bank=self._test_bank,
@@ -195,7 +204,9 @@ class Engine:
         if payment is None:
             return Outcome(self._start_payment(call), call)
         if payment.state in FAILED:
-            return Outcome(_DECLINES.get(payment.decline_reason or "", Event.DECLINED), call)
+            return Outcome(_FAILURES.get(payment.decline_reason or "", Event.DECLINED), call)
+        if payment.state is PaymentState.AWAITING:
+            return Outcome(Event.AWAITING, call)
         if payment.state is PaymentState.LINKED:
             return Outcome(Event.LINKED, call)
         if payment.state is PaymentState.HELD:
@@ -214,6 +225,8 @@ def _lines(call: Call, speak: Speak) -> tuple[Line, ...]:
         values["amount"] = spoken_amount(int(call.bill["amount_minor"]), str(call.bill["currency"]), call.locale)
     if call.bills:
         values["choices"] = spoken_choices(call.bills, call.locale)
+    if call.addresses:
+        values["choices"] = spoken_addresses([name for name, _ in call.addresses], call.locale)
     if call.receipt:
         values["receipt"] = spoken_digits(call.receipt)
     return tuple(Line.of(prompt, **values) for prompt in speak.prompts)

@@ -15,6 +15,7 @@ from ivr.locales import LOCALES
 FULL_ATTESTATION = "TN-Validation-Passed-A"
 ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
 HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
+APPROVAL_HOLDS = 30  # the same where somebody must agree first: five minutes, a word every ten seconds
 
 
 class State(StrEnum):
@@ -26,9 +27,13 @@ class State(StrEnum):
     PIN = "pin"
     BILL = "bill"
     KEYPAD_BILL = "keypad_bill"
+    ADDRESS = "address"
+    KEYPAD_ADDRESS = "keypad_address"
     CONFIRM = "confirm"
     KEYPAD_CONFIRM = "keypad_confirm"
+    EXTRA_PIN = "extra_pin"  # she has spoken, and her policy wants the payment password besides
     DEBIT = "debit"
+    APPROVAL = "approval"  # somebody else must agree; she holds
     CONSENT = "consent"
     ENROL_1 = "enrol_1"
     ENROL_2 = "enrol_2"
@@ -54,9 +59,14 @@ class Event(StrEnum):
     ONE_BILL = "one_bill"
     SEVERAL_BILLS = "several_bills"
     CHOSEN = "chosen"
+    ADDRESSES = "addresses"  # there are several that the goods may go to
     TOO_LARGE = "too_large"
     CONFIRMED = "confirmed"
+    NEEDS_PIN = "needs_pin"
     PENDING = "pending"
+    AWAITING = "awaiting"
+    NOT_APPROVED = "not_approved"
+    NOT_IN_TIME = "not_in_time"
     HELD = "held"
     PAID = "paid"
     DECLINED = "declined"
@@ -65,6 +75,7 @@ class Event(StrEnum):
     ISSUER_AWAY = "issuer_away"
     LINKED = "linked"
     MAY_ENROL = "may_enrol"
+    MAY_SET_PIN = "may_set_pin"  # the same without a voice: a minor whose guardian did not agree to a voiceprint
     YES = "yes"
     NO = "no"
     HEARD = "heard"  # one of the three enrolment strings
@@ -94,6 +105,8 @@ class Call:
     code_keyed: bool = False  # an enrolment code was keyed; it lies sealed in the session
     bills: tuple[Mapping[str, str | int], ...] = ()
     bill: Mapping[str, str | int] | None = None
+    addresses: tuple[tuple[str, str], ...] = ()  # to choose from: (name, id); the bill's own has neither
+    address_id: str = ""  # the one chosen; "": the bill's own, if it has one
     limit_minor: int | None = None  # what this call may pay at most
     evidence: tuple[str, ...] = ()  # factors gathered, for the payment's record
     digits: str = ""  # what the caller was asked to say
@@ -135,6 +148,25 @@ def _listening(*states: State) -> dict[tuple[State, Event], Row]:
     }
 
 
+def _ends(*states: State) -> dict[tuple[State, Event], Row]:
+    """How a payment ends, wherever the caller waits for it."""
+    return {
+        (state, event): Row(State.OVER, prompt)
+        for state in states
+        for event, prompt in (
+            (Event.HELD, "pay.held"),
+            (Event.PAID, "pay.done"),
+            (Event.DECLINED, "pay.declined"),
+            (Event.NO_FUNDS, "pay.declined.funds"),
+            (Event.CARD_EXPIRED, "pay.declined.expired"),
+            (Event.ISSUER_AWAY, "pay.declined.unavailable"),
+            (Event.LINKED, "pay.link"),
+            (Event.NOT_APPROVED, "approval.refused"),
+            (Event.NOT_IN_TIME, "approval.expired"),
+        )
+    }
+
+
 S, E = State, Event
 _CHALLENGE, _ENROL = 4, 8
 
@@ -148,46 +180,64 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.CARD, E.NO_BILL): Row(S.OVER, "bill.none"),
     (S.CARD, E.ONE_BILL): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
     (S.CARD, E.SEVERAL_BILLS): Row(S.BILL, "bill.choose"),
+    (S.CARD, E.ADDRESSES): Row(S.ADDRESS, "address.choose"),
     (S.CARD, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     (S.CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
+    (S.CARD, E.MAY_SET_PIN): Row(S.NEW_PIN, "pin.new"),
     # Keying the card: right or wrong, the PIN is asked, and both are judged together.
     (S.KEYPAD_CARD, E.IDENTIFIED): Row(S.KEYPAD_CARD, "keypad.next"),
     (S.KEYPAD_CARD, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
     (S.KEYPAD_CARD, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.KEYPAD_CARD, E.KEYED): Row(S.PIN, "pin.ask"),
     (S.KEYPAD_CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
+    (S.KEYPAD_CARD, E.MAY_SET_PIN): Row(S.NEW_PIN, "pin.new"),
     (S.PIN, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
     (S.PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.PIN, E.NO_BILL): Row(S.OVER, "bill.none"),
     (S.PIN, E.ONE_BILL): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
     (S.PIN, E.SEVERAL_BILLS): Row(S.KEYPAD_BILL, "bill.choose"),
+    (S.PIN, E.ADDRESSES): Row(S.KEYPAD_ADDRESS, "address.choose"),
     (S.PIN, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     # Which bill.
     (S.BILL, E.AGAIN): Row(S.BILL, "bill.choose.retry"),
     (S.BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.BILL, E.CHOSEN): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.BILL, E.ADDRESSES): Row(S.ADDRESS, "address.choose"),
     (S.BILL, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     (S.KEYPAD_BILL, E.AGAIN): Row(S.KEYPAD_BILL, "bill.choose.retry"),
     (S.KEYPAD_BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.KEYPAD_BILL, E.CHOSEN): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    (S.KEYPAD_BILL, E.ADDRESSES): Row(S.KEYPAD_ADDRESS, "address.choose"),
     (S.KEYPAD_BILL, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    # Where to.
+    (S.ADDRESS, E.AGAIN): Row(S.ADDRESS, "address.choose.retry"),
+    (S.ADDRESS, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.ADDRESS, E.CHOSEN): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.ADDRESS, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.KEYPAD_ADDRESS, E.AGAIN): Row(S.KEYPAD_ADDRESS, "address.choose.retry"),
+    (S.KEYPAD_ADDRESS, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.KEYPAD_ADDRESS, E.CHOSEN): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    (S.KEYPAD_ADDRESS, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     # Confirming: new digits each time, so that no recording of this or another call answers them.
     (S.CONFIRM, E.AGAIN): Row(S.CONFIRM, "challenge.retry", _CHALLENGE),
     (S.CONFIRM, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.CONFIRM, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
+    (S.CONFIRM, E.NEEDS_PIN): Row(S.EXTRA_PIN, "pin.ask"),
     (S.KEYPAD_CONFIRM, E.AGAIN): Row(S.KEYPAD_CONFIRM, "keypad.confirm.retry"),
     (S.KEYPAD_CONFIRM, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.KEYPAD_CONFIRM, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
-    # The worker debits; the caller holds.
+    # Advanced verification: the payment password after the voice.
+    (S.EXTRA_PIN, E.AGAIN): Row(S.EXTRA_PIN, "pin.retry"),
+    (S.EXTRA_PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.EXTRA_PIN, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
+    # The worker debits, perhaps after somebody has agreed; the caller holds.
     (S.DEBIT, E.PENDING): Row(S.DEBIT, "pay.still"),
+    (S.DEBIT, E.AWAITING): Row(S.APPROVAL, "approval.wait"),
     (S.DEBIT, E.EXHAUSTED): Row(S.OVER, "pay.later"),
-    (S.DEBIT, E.HELD): Row(S.OVER, "pay.held"),
-    (S.DEBIT, E.PAID): Row(S.OVER, "pay.done"),
-    (S.DEBIT, E.DECLINED): Row(S.OVER, "pay.declined"),
-    (S.DEBIT, E.NO_FUNDS): Row(S.OVER, "pay.declined.funds"),
-    (S.DEBIT, E.CARD_EXPIRED): Row(S.OVER, "pay.declined.expired"),
-    (S.DEBIT, E.ISSUER_AWAY): Row(S.OVER, "pay.declined.unavailable"),
-    (S.DEBIT, E.LINKED): Row(S.OVER, "pay.link"),
+    (S.APPROVAL, E.PENDING): Row(S.DEBIT, "approval.given"),
+    (S.APPROVAL, E.AWAITING): Row(S.APPROVAL, "approval.still"),
+    (S.APPROVAL, E.EXHAUSTED): Row(S.OVER, "approval.later"),
+    **_ends(S.DEBIT, S.APPROVAL),
     # Enrolment, entered with a single-use code and an authorised card.
     (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
     (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
@@ -212,7 +262,8 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.REPEAT_PIN, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
     (S.REPEAT_PIN, E.SET): Row(S.OVER, "enrol.done"),
     **_listening(
-        S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.CONFIRM, S.KEYPAD_CONFIRM,
+        S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.ADDRESS, S.KEYPAD_ADDRESS,
+        S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN,
         S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
     ),
 }  # fmt: skip
@@ -221,7 +272,10 @@ TABLE: dict[tuple[State, Event], Row] = {
 BY_KEYS = {S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"), S.CONSENT: Row(S.NEW_PIN, "pin.new")}
 
 #: Events that use up one of the attempts at the thing being asked.
-COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING}
+COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING, E.AWAITING}
+
+#: How many of them, where it is not ATTEMPTS.
+MOST = {S.DEBIT: HOLDS, S.APPROVAL: APPROVAL_HOLDS}
 
 
 class NoSuchMove(Exception):
@@ -242,7 +296,7 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
         counter = f"{call.state}:identified" if event is E.IDENTIFIED else str(call.state)
         count = call.attempts.get(counter, 0) + 1
         call = replace(call, attempts={**call.attempts, counter: count})
-        if count >= (HOLDS if call.state is S.DEBIT else ATTEMPTS):
+        if count >= MOST.get(call.state, ATTEMPTS):
             event = E.EXHAUSTED
     if event is E.STRAY_KEY:
         event = E.AGAIN
@@ -262,7 +316,7 @@ def _then(state: State) -> str:
             return "hang_up"
         case S.AGENT:
             return "transfer"
-        case S.DEBIT:
+        case S.DEBIT | S.APPROVAL:
             return "hold"
         case _:
             return "listen"

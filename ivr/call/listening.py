@@ -13,6 +13,8 @@ def expectation(call: Call) -> Expect:
     """What the ear is to wait for now. Raises KeyError in a state that does not listen."""
     if call.state in (State.BILL, State.KEYPAD_BILL):
         return Expect.choice(len(call.bills))
+    if call.state in (State.ADDRESS, State.KEYPAD_ADDRESS):
+        return Expect.choice(len(call.addresses))
     return _EXPECTED[call.state] if call.state in _EXPECTED else Expect.digits(len(call.digits), _NO_KEYS)
 
 
@@ -20,6 +22,7 @@ _EXPECTED = {
     State.CARD: Expect.card(),
     State.KEYPAD_CARD: Expect.keys(*range(7, 20)),
     State.PIN: Expect.keys(PIN_DIGITS),
+    State.EXTRA_PIN: Expect.keys(PIN_DIGITS),
     State.KEYPAD_CONFIRM: Expect.keys(1),
     State.CONSENT: Expect.yes_no(),
     State.NEW_PIN: Expect.keys(PIN_DIGITS),

@@ -387,12 +387,10 @@ class Core:
         if memory.lock is not None and memory.lock.hash != block_hash:
             return proposal.lock is not None and proposal.lock.term > memory.lock.term
         # A proposer cannot leave out those whose lot is lower, as far as this member knows of them.
-        lots = {
-            chain.lot(self.state, message.change, self.checks): name
-            for name, message in self._terms.items()
-            if proposal.term > 0 and message.change.term == proposal.term
-        }
-        return sender not in lots.values() or lots[min(lots)] == sender
+        shown = proposal.terms or proposal.block.header.terms
+        told = [message.change for message in self._terms.values() if message.change.term == proposal.term]
+        lots = {chain.lot(self.state, change, self.checks): change.member for change in (*told, *shown)}
+        return not lots or lots[min(lots)] == sender
 
     def _on_certificate(self, sender: str, certificate: Certificate) -> None:
         if certificate.height != self.state.height + 1:

@@ -101,7 +101,7 @@ def stuck(session: Session, now: datetime) -> list[Stuck]:
     first = f"{service.DEBIT_JOB}:" + Payment.id
     its = Job.dedupe_key.in_([first, *(first + f":{why}" for why in service.DEBITED_AGAIN)])
     debits = select(Payment, Job).outerjoin(Job, its).order_by(Job.done_at.is_(None), Job.done_at)
-    latest = {row[0].id: row for row in session.execute(debits.where(Payment.state.not_in(FINAL)))}
+    latest = {row[0].id: row for row in session.execute(debits.where(Payment.state.not_in(FINAL | {State.AWAITING})))}
     for payment, job in latest.values():
         since = payment.updated_at
         if payment.state is State.HELD and payment.hold_expires_at:  # not before the bank lets go by itself

@@ -16,6 +16,8 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from ivr.approval import requests as approval_requests
+from ivr.approval import telling
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
@@ -40,7 +42,9 @@ LEASE = timedelta(seconds=30)
 """Longer than any bank request may take (its time-out), so that a living worker keeps its job."""
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
-NOTICE_LANES = {REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4}
+NOTICE_LANES = {
+    REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4, approval_requests.TEND_JOB: 1, telling.DIGEST_JOB: 1
+}  # fmt: skip
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
 MOST_FAILURES = 20
@@ -56,6 +60,7 @@ class Services:
     settings: Settings
     bank: Bank
     channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
+    keyring: Keyring | None = None  # of links and codes, which no row holds
     pending: PendingDebits | None = None  # where the bank confirms debits
 
 
@@ -63,8 +68,10 @@ Handler = Callable[[Held, Services], None]
 HANDLERS: dict[str, Handler] = {
     service.DEBIT_JOB: lambda held, services: debit(held, services.bank, services.pending),
     REFUND_JOB: lambda held, services: give_back(held, services.bank),
-    SEND_JOB: lambda held, services: send(held, services.channels),
+    SEND_JOB: lambda held, services: send(held, services.channels, services.keyring, services.settings.public_url),
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
+    approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
+    telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -83,10 +90,10 @@ def run(
     if channels is None:
         channels = notification_channels.connect(settings)
     bank = bank or connect(settings)
-    pending = None
+    keyring, pending = Keyring.load(settings), None
     if bank.capabilities.debit_confirmation:
-        pending = PendingDebits(redis.connect(settings), Keyring.load(settings))
-    services = Services(settings, bank, channels, pending)
+        pending = PendingDebits(redis.connect(settings), keyring)
+    services = Services(settings, bank, channels, keyring, pending)
     worker = f"{socket.gethostname()[:24]}:{os.getpid()}"
     log.info("worker started", worker=worker)
 

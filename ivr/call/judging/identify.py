@@ -11,6 +11,7 @@ from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import CODE, SPOKEN_CARD
 from ivr.customers import enrolment, pins
 from ivr.customers.lookup import customer_by_number
+from ivr.customers.voiceprints import may_have_voiceprint
 from ivr.speech.cards import candidates
 from ivr.speech.expect import EndReason
 from ivr.speech.pan import SHORTEST
@@ -119,4 +120,5 @@ def _may_enrol(desk: Desk, call: Call, said: Sequence[str]) -> Verdict | None:
     if not customer_id or not card_id or desk.is_locked(call, customer_id):
         return None
     call = replace(call, customer_ids=(customer_id,), customer_id=customer_id, card_id=card_id)
-    return Verdict(Event.MAY_ENROL, call)
+    voice = may_have_voiceprint(desk.session, customer_id)
+    return Verdict(Event.MAY_ENROL if voice else Event.MAY_SET_PIN, call)

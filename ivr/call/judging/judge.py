@@ -36,17 +36,20 @@ def _rule(judge: Callable[[Desk, Call], Verdict], *events: Event) -> Rule:
     return Rule(judge, frozenset((Event.AGAIN, *events)))
 
 
-_ACCEPTED = (Event.NO_BILL, Event.ONE_BILL, Event.SEVERAL_BILLS, Event.TOO_LARGE)
-_KEYED = (Event.IDENTIFIED, Event.KEYED, Event.MAY_ENROL)
+_ACCEPTED = (Event.NO_BILL, Event.ONE_BILL, Event.SEVERAL_BILLS, Event.ADDRESSES, Event.TOO_LARGE)
+_KEYED = (Event.IDENTIFIED, Event.KEYED, Event.MAY_ENROL, Event.MAY_SET_PIN)
 
 RULES: dict[State, Rule] = {
     State.CARD: _rule(identify.card, *_KEYED, *_ACCEPTED),
     State.KEYPAD_CARD: _rule(identify.card, *_KEYED),
     State.PIN: _rule(identify.pin, *_ACCEPTED),
-    State.BILL: _rule(confirm.bill, Event.CHOSEN, Event.TOO_LARGE),
-    State.KEYPAD_BILL: _rule(confirm.bill, Event.CHOSEN, Event.TOO_LARGE),
-    State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED),
+    State.BILL: _rule(confirm.bill, Event.CHOSEN, Event.ADDRESSES, Event.TOO_LARGE),
+    State.KEYPAD_BILL: _rule(confirm.bill, Event.CHOSEN, Event.ADDRESSES, Event.TOO_LARGE),
+    State.ADDRESS: _rule(confirm.address, Event.CHOSEN, Event.TOO_LARGE),
+    State.KEYPAD_ADDRESS: _rule(confirm.address, Event.CHOSEN, Event.TOO_LARGE),
+    State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED, Event.NEEDS_PIN),
     State.KEYPAD_CONFIRM: _rule(confirm.key, Event.CONFIRMED),
+    State.EXTRA_PIN: _rule(confirm.extra_pin, Event.CONFIRMED),
     State.CONSENT: _rule(enrol.consent, Event.YES, Event.NO),
     State.ENROL_1: _rule(enrol.string, Event.HEARD),
     State.ENROL_2: _rule(enrol.string, Event.HEARD),

@@ -109,6 +109,14 @@ def spoken_amount(amount_minor: int, currency: str, locale: str) -> str:
     )
 
 
+def spoken_addresses(names: Sequence[str], locale: str) -> str:
+    """The addresses to choose from, numbered from one, by name; one without a name came with the bill."""
+    return " ".join(
+        render(Line.of("address.choose.item" if name else "address.choose.new", number=str(number), name=name), locale)
+        for number, name in enumerate(names, 1)
+    )
+
+
 def spoken_choices(choices: Sequence[Mapping[str, object]], locale: str) -> str:
     """The bills to choose from, numbered from one: each with ``merchant``, ``amount_minor``, ``currency``."""
     return " ".join(

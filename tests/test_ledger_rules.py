@@ -285,16 +285,16 @@ def test_the_watch_notices_members_that_forget_what_they_signed(monkeypatch: pyt
     monkeypatch.setattr(Core, "_may_vote", forget)
     noticed = 0
     for seed in range(40):
-        with pytest.MonkeyPatch.context():
-            try:
-                Simulation(seed, Plan(members=4, liars=1, loss=0.1, delay_s=1.0, crashes=4)).run()
-            except Broken:
-                noticed += 1
+        try:
+            Simulation(seed, Plan(members=4, liars=1, loss=0.1, delay_s=1.0, crashes=4)).run()
+        except Broken:
+            noticed += 1
+            break
     assert noticed
 
 
 def test_every_member_holds_as_often_as_chance_says() -> None:
-    held = fairness.draws(members=7, blocks=3000, seed=1)
+    held = fairness.draws(members=7, blocks=700, seed=1)
     assert fairness.chi_squared(held) > 0.001
 
 

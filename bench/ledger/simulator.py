@@ -41,6 +41,8 @@ PATIENCE_S = 1.0
 RESUBMIT_S = 3.0
 FAULTS_S = 15.0
 LIMIT_S = 600.0
+HALT_S = 60.0
+"""How long a chain that must stand still is watched after the faults."""
 
 
 class Broken(Exception):
@@ -243,7 +245,7 @@ class Simulation:
         self._at(RESUBMIT_S, self._resubmit)
         while self._queue and not self._done():
             self.now, _, work = heapq.heappop(self._queue)
-            if self.now > LIMIT_S:
+            if self.now > (self.plan.faults_s + HALT_S if self.halts else LIMIT_S):
                 break
             work()
         return self._judge()

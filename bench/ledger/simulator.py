@@ -30,10 +30,7 @@ from ivr.ledger.wire import (
     Genesis,
     Member,
     Message,
-    Proposal,
     State,
-    Status,
-    TermMessage,
     Vote,
 )
 
@@ -150,6 +147,7 @@ class Plan:
     dead: int = 0  # members that stop for good
     loss: float = 0.0
     twice: float = 0.0
+    least_delay_s: float = 0.001
     delay_s: float = 0.05
     crashes: int = 0
     partitions: int = 0
@@ -193,7 +191,8 @@ class Outcome:
     terms: Counter[int] = field(default_factory=Counter)  # in which blocks became final
     makers: Counter[str] = field(default_factory=Counter)
     suspended: int = 0
-    rounds_s: list[float] = field(default_factory=list)
+    submitted_s: list[float] = field(default_factory=list)
+    finals_s: list[float] = field(default_factory=list)  # when each block was final at its last honest member
 
 
 class Simulation:
@@ -213,7 +212,9 @@ class Simulation:
         self.cut: set[str] = set()
         self.faulty = True  # the network, until it is healed
         self.final: dict[int, str] = {}
-        self.recorded: dict[str, str] = {}
+        self.recorded: dict[str, str] = {}  # key to block
+        self._height_of: dict[str, int] = {}
+        self._final_at: dict[int, float] = {}
         self._cosigned: defaultdict[tuple[int, int, str], set[str]] = defaultdict(set)
         self._voted: dict[tuple[str, int, int], str] = {}
         self.rosters = {1: len(self.members)}
@@ -261,6 +262,7 @@ class Simulation:
 
     def _judge(self) -> Outcome:
         outcome = self.outcome
+        outcome.finals_s = [self._final_at[height] for height in sorted(self._final_at)]
         outcome.virtual_s, outcome.height, outcome.final_records = self.now, len(self.final), len(self.recorded)
         for name in self.honest:
             disk = self.machines[name].disk
@@ -314,7 +316,9 @@ class Simulation:
         for final in machine.disk.commit(core.memory):
             if not machine.lies:
                 self._is_final(final)
-        names = [name for name, other in self.machines.items() if other is not machine]
+        state = core.state
+        known = {m.name for m in (*state.roster, *state.upcoming, *self.genesis.members)} - {machine.secret.name}
+        names = sorted(known)
         sends = [(to, m) for to_all, m in outbox for to in ([to_all] if to_all else names)]
         for to, message in sends if fuse is None else sends[: fuse - 1]:
             self._watch(machine, message)
@@ -337,7 +341,8 @@ class Simulation:
         for _ in range(2 if self.faulty and self.chance.random() < self.plan.twice else 1):
             if self.faulty and ((sender in self.cut) != (to in self.cut) or self.chance.random() < self.plan.loss):
                 continue
-            delay = self.chance.uniform(0.001, self.plan.delay_s if self.faulty else 0.05)
+            most_s = self.plan.delay_s if self.faulty else max(self.plan.least_delay_s, 0.05)
+            delay = self.chance.uniform(self.plan.least_delay_s, most_s)
             self._at(self.now + delay, lambda: self._deliver(sender, to, message))
 
     def _deliver(self, sender: str, to: str, message: Message) -> None:
@@ -370,13 +375,12 @@ class Simulation:
         if len(signers) >= chain.quorum(size) - liars and self.final.setdefault(height, block_hash) != block_hash:
             raise Broken(f"two blocks could be final at height {height}")
 
-    _height_of: dict[str, int]
-
     def _is_final(self, final: Final) -> None:
         header = final.block.header
         if self.final.setdefault(header.height, final.block.hash) != final.block.hash:
             raise Broken(f"two blocks are final at height {header.height}")
-        self.__dict__.setdefault("_height_of", {})[final.block.hash] = header.height
+        self._height_of[final.block.hash] = header.height
+        self._final_at[header.height] = self.now
         for record in final.block.records:
             if self.recorded.setdefault(record.key, final.block.hash) != final.block.hash:
                 raise Broken(f"{record.key} is on the chain twice")
@@ -437,6 +441,7 @@ class Simulation:
         )
         entry = draft.replaced(signature=secret.sign(draft.statement(self.start.chain)))
         self.submitted[entry.key] = entry
+        self.outcome.submitted_s.append(self.now)
         self._hand_in(name, entry)
 
     def _hand_in(self, name: str, record: Entry | Change) -> None:
@@ -484,6 +489,3 @@ def too_many_faulty(seed: int) -> Plan:
     f = chain.tolerated(n)
     lost = chance.randint(0, f + 1)
     return Plan(members=n, disks_lost=lost, dead=n - chain.quorum(n) + 1 - lost, loss=0.05, delay_s=0.1, crashes=2)
-
-
-__all__ = ["Broken", "Outcome", "Plan", "Proposal", "Status", "TermMessage", "simulate", "too_many_faulty"]

@@ -57,6 +57,7 @@ class RealMember:
     extra: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
     token: str = ""
+    doomed: bool = False  # its network is the bench's to cut
     http: requests.Session = field(default_factory=requests.Session)
 
     @property
@@ -64,7 +65,8 @@ class RealMember:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "ivr.ops.cli", "ledger", "node", "--port", str(self.port)]
+        node = ["bench.ledger.doomed"] if self.doomed else ["ivr.ops.cli", "ledger", "node"]
+        command = [sys.executable, "-m", *node, "--port", str(self.port)]
         with open(self.folder / "node.log", "ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--data", str(self.folder), *self.extra], stdout=log, stderr=log, env=environment()

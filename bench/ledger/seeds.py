@@ -70,6 +70,6 @@ def growth(members: int, blocks: int = 5) -> Growth:
     plan = Plan(members=members, records=blocks, least_delay_s=DELAY_S, delay_s=DELAY_S, faults_s=10.0)
     outcome = simulate(1, plan)
     counted = sum(outcome.messages[kind] for kind in ("proposal", "vote", "certificate"))
-    first = simulate(1, Plan(members=members, records=1, least_delay_s=DELAY_S, delay_s=DELAY_S, faults_s=0.5))
+    first = simulate(1, Plan(members=members, records=1, least_delay_s=DELAY_S, delay_s=DELAY_S))
     submitted_s = first.submitted_s[0]
     return Growth(members, counted / outcome.height, (first.finals_s[0] - submitted_s) / DELAY_S)

@@ -65,11 +65,9 @@ class Growth:
     delays: float
 
 
-def growth(members: int, blocks: int = 5) -> Growth:
-    """One record a block; every message takes the same time. What tells of records and heights is left out."""
-    plan = Plan(members=members, records=blocks, least_delay_s=DELAY_S, delay_s=DELAY_S, faults_s=10.0)
+def growth(members: int) -> Growth:
+    """One record, one block; every message takes the same time. What tells of records and heights is left out."""
+    plan = Plan(members=members, records=1, least_delay_s=DELAY_S, delay_s=DELAY_S, faults_s=1.0)
     outcome = simulate(1, plan)
     counted = sum(outcome.messages[kind] for kind in ("proposal", "vote", "certificate"))
-    first = simulate(1, Plan(members=members, records=1, least_delay_s=DELAY_S, delay_s=DELAY_S))
-    submitted_s = first.submitted_s[0]
-    return Growth(members, counted / outcome.height, (first.finals_s[0] - submitted_s) / DELAY_S)
+    return Growth(members, counted / outcome.height, (outcome.finals_s[0] - outcome.submitted_s[0]) / DELAY_S)

@@ -341,7 +341,8 @@ class Simulation:
         for _ in range(2 if self.faulty and self.chance.random() < self.plan.twice else 1):
             if self.faulty and ((sender in self.cut) != (to in self.cut) or self.chance.random() < self.plan.loss):
                 continue
-            most_s = self.plan.delay_s if self.faulty else max(self.plan.least_delay_s, 0.05)
+            even = self.plan.least_delay_s == self.plan.delay_s
+            most_s = self.plan.delay_s if self.faulty or even else 0.05
             delay = self.chance.uniform(self.plan.least_delay_s, most_s)
             self._at(self.now + delay, lambda: self._deliver(sender, to, message))
 

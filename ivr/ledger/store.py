@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Integer, String, Text, func, select
+from sqlalchemy import BigInteger, Connection, Integer, String, Text, func, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from ivr.clock import utc_now
@@ -63,8 +63,9 @@ class Store:
         """Raises chain.Invalid when the store is another chain's."""
         self.database = Database(url)
         Base.metadata.create_all(self.database.engine)
-        self._session: Session | None = None
+        self._connection: Connection | None = None  # in the transaction since the last commit
         self._last: Final | None = None
+        self._grown = False
         with self.database.transaction() as session:
             row = session.get(Standing, 1)
             if row is None:
@@ -84,70 +85,67 @@ class Store:
     def finals(self, start: int, most: int) -> list[Final]:
         if self._last is not None and self._last.block.header.height == start:
             return [self._last]
-        query = select(BlockRow).where(BlockRow.height >= start).order_by(BlockRow.height).limit(most)
+        query = select(BlockRow.count, BlockRow.block, BlockRow.certificate).where(BlockRow.height >= start)
         found: list[Final] = []
         records = 0
-        for row in self._open().scalars(query):
-            if found and (records := records + row.count) > BLOCK_RECORDS:
+        for count, block, certificate in self._open().execute(query.order_by(BlockRow.height).limit(most)):
+            records += count
+            if found and records > BLOCK_RECORDS:
                 break
-            found.append(_final(row))
+            found.append(_final(block, certificate))
         return found
 
     def add(self, final: Final, state: State) -> None:
-        self._last, self.state = final, state
-        write(self._open(), final)
+        """The next block, and the state after it."""
+        block, header, connection = final.block, final.block.header, self._open()
+        connection.execute(
+            insert(BlockRow).values(
+                height=header.height,
+                hash=header.hash,
+                term=header.term,
+                maker=header.maker,
+                count=header.count,
+                changes=any(not isinstance(record, Entry) for record in block.records),
+                block=block.model_dump_json(),
+                certificate=final.certificate.model_dump_json(),
+                at=utc_now(),
+            )
+        )
+        if block.records:
+            rows = [{"key": record.key, "height": header.height} for record in block.records]
+            connection.execute(insert(RecordRow), rows)
+        self._last, self.state, self._grown = final, state, True
 
     def commit(self, memory: Memory | None) -> None:
         """All that was added, and the memory, become durable; nothing may be sent before."""
-        if memory is not self.memory or self._session is not None:
-            session = self._open()
-            row = session.get_one(Standing, 1)
-            if memory is not self.memory:
-                row.memory = memory.model_dump_json() if memory else None
-                self.memory = memory
-            if self._last is not None:
-                row.state = self.state.model_dump_json()
-            session.commit()
-            session.close()
-            self._session = None
+        changed: dict[str, str | None] = {}
+        if memory is not self.memory:
+            changed["memory"] = memory.model_dump_json() if memory else None
+        if self._grown:
+            changed["state"] = self.state.model_dump_json()
+        if changed:
+            self._open().execute(update(Standing).values(changed))
+        if self._connection is not None:
+            self._connection.commit()
+            self._connection.close()
+        self._connection, self.memory, self._grown = None, memory, False
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
+        """What was not committed is lost."""
+        if self._connection is not None:
+            self._connection.close()
         self.database.engine.dispose()
 
-    def _open(self) -> Session:
-        """The transaction since the last commit."""
-        if self._session is None:
-            self._session = Session(self.database.engine, expire_on_commit=False)
-        return self._session
-
-
-def write(session: Session, final: Final) -> None:
-    block = final.block
-    header = block.header
-    session.add(
-        BlockRow(
-            height=header.height,
-            hash=header.hash,
-            term=header.term,
-            maker=header.maker,
-            count=header.count,
-            changes=any(not isinstance(record, Entry) for record in block.records),
-            block=block.model_dump_json(),
-            certificate=final.certificate.model_dump_json(),
-            at=utc_now(),
-        )
-    )
-    if block.records:
-        rows = [{"key": record.key, "height": header.height} for record in block.records]
-        session.execute(RecordRow.__table__.insert(), rows)  # type: ignore[attr-defined]
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.database.engine.connect()
+        return self._connection
 
 
 def read(session: Session, height: int) -> Final | None:
     """The block at a height."""
     row = session.get(BlockRow, height)
-    return _final(row) if row else None
+    return _final(row.block, row.certificate) if row else None
 
 
 def height(session: Session) -> int:
@@ -162,7 +160,8 @@ def prove(session: Session, keys: Collection[str]) -> dict[str, Proof]:
     changes = _changes(session, max((height for _, height in found), default=0))
     for key, height in found:
         if height not in finals:
-            finals[height] = _final(session.get_one(BlockRow, height))
+            row = session.get_one(BlockRow, height)
+            finals[height] = _final(row.block, row.certificate)
         before = tuple(change for change in changes if change.header.height < height)
         proofs[key] = Proof(inclusion=include(finals[height], key), changes=before)
     return proofs
@@ -174,16 +173,11 @@ def _changes(session: Session, before: int) -> list[Inclusion]:
     )
     return [
         include(final, record.key)
-        for final in map(_final, rows)
+        for final in (_final(row.block, row.certificate) for row in rows)
         for record in final.block.records
         if not isinstance(record, Entry)
     ]
 
 
-def _final(row: BlockRow) -> Final:
-    return Final(
-        block=Block.model_validate_json(row.block), certificate=Certificate.model_validate_json(row.certificate)
-    )
-
-
-__all__ = ["Base", "BlockRow", "RecordRow", "Standing", "Store", "height", "prove", "read", "write"]
+def _final(block: str, certificate: str) -> Final:
+    return Final(block=Block.model_validate_json(block), certificate=Certificate.model_validate_json(certificate))

@@ -289,6 +289,7 @@ class Simulation:
     # Members
 
     def _boot(self, machine: Machine) -> None:
+        machine.wakes_at = -1.0
         kind = Liar if machine.lies else Core
         machine.core = kind(
             machine.secret,

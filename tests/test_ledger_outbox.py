@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from payments_support import add_payer, confirm, new_pan
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 import ivr.ops.desk
 from bench.ledger.processes import RealMember, found, running, until
@@ -21,7 +21,7 @@ from ivr.ledger.models import LedgerEntry
 from ivr.ops.cli import main
 from ivr.ops.commands import payments as payments_commands
 from ivr.payments import refunds, worker
-from ivr.payments.models import Payment
+from ivr.payments.models import Payment, Transfer
 from ivr.payments.sandbox_client import SandboxBank
 from ivr.settings import Settings
 from ivr.store.db import Database
@@ -177,3 +177,28 @@ def test_another_commitment_under_the_same_id_goes_to_a_person(
     with database.transaction() as session:
         entry = session.scalars(select(LedgerEntry).where(LedgerEntry.payment_id == payment.id)).one()
         assert (entry.height, entry.refused) == (None, "another commitment of this id is on the ledger")
+
+
+def test_a_days_settlement_is_put_on_the_ledger_once_it_is_over(
+    database: Database,
+    bank: SandboxBank,
+    with_ledger: Settings,
+    node: RealMember,
+    ivr_: Callable[..., Result],
+    tmp_path: Path,
+) -> None:
+    pay(database, bank, with_ledger)
+    today, kind = datetime.now(UTC).date(), database.engine.dialect.name
+    assert ivr_("ledger", "settle", today).exit_code == 2
+    day = today - timedelta(days=1 if kind == "sqlite" else 2)  # the databases take turns, the node stays
+    with database.transaction() as session:
+        for transfer in session.scalars(select(Transfer)):
+            session.execute(update(Transfer).where(Transfer.id == transfer.id).values(at=transfer.at - (today - day)))
+    closed = ivr_("ledger", "settle", day)
+    assert "1 lines" in closed.output
+    assert ivr_("ledger", "settle", day).output == closed.output
+    carry_all(database, node)
+    proof = tmp_path / "proof.json"
+    proof.write_text(ivr_("ledger", "prove", day).output)
+    checked = ivr_("ledger", "check", proof, "--genesis", node.folder / "genesis.json")
+    assert (checked.exit_code, "settlement:m00:" in checked.output) == (0, True), checked.output

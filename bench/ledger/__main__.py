@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=100_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 7, 16])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement of speed")
-    parser.add_argument("--rate", type=float, default=50.0, help="records a second while times are measured")
+    parser.add_argument("--rate", type=float, default=10.0, help="records a second while times are measured")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args(arguments)

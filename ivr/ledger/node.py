@@ -35,12 +35,14 @@ from ivr.ledger.transport import (
     receipt,
     unpack,
 )
-from ivr.ledger.wire import Change, Entry, Genesis, Member, Record, Wire
+from ivr.ledger.wire import Change, Entry, Genesis, Member, Record, Records, Wire
 
 MOST_INBOX = 512
 MOST_OUTBOX = 256
 """Messages that wait for one member. When there are more the oldest are dropped, as a network would."""
 BATCH = 64
+GATHER_S = 0.02
+"""How long records wait for others to travel with, if nothing more urgent goes to that member."""
 FIRST_REST_S, LONGEST_REST_S = 0.05, 1.0
 """How long a member that cannot be reached is left alone."""
 
@@ -211,11 +213,11 @@ class Node:
             body = written.setdefault(id(message), b"") or message.model_dump_json().encode()
             written[id(message)] = body
             for name in names if to is None else {to} & names:
-                self._queue(name, body)
+                self._queue(name, body, urgent=not isinstance(message, Records))
         if state.height > height:
             log.info("blocks final", height=state.height)
 
-    def _queue(self, name: str, body: bytes) -> None:
+    def _queue(self, name: str, body: bytes, *, urgent: bool) -> None:
         if name not in self._senders:
             self._outboxes[name] = deque(maxlen=MOST_OUTBOX)
             self._wakes[name] = asyncio.Event()
@@ -223,7 +225,10 @@ class Node:
         outbox = self._outboxes[name]
         self.dropped += len(outbox) == outbox.maxlen
         outbox.append(body)
-        self._wakes[name].set()
+        if urgent:
+            self._wakes[name].set()
+        elif len(outbox) == 1:
+            asyncio.get_running_loop().call_later(GATHER_S, self._wakes[name].set)
 
     async def _keep_sending(self, name: str) -> None:
         """Empty one member's queue. What cannot be delivered is dropped: the rules send again what matters."""

@@ -11,13 +11,13 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 import requests
 import structlog
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -52,6 +52,16 @@ def refunded(session: Session, payment: Payment, refund_id: str, refunded_minor:
     """Money of a payment was given back."""
     details = _details(session, payment, now) | {"refund": refund_id, "refunded_minor": refunded_minor}
     record(session, "refund", refund_id, payment.id, details, now)
+
+
+def settlement_closed(
+    session: Session, day: date, lines: Iterable[Sequence[str | int | None]], now: datetime
+) -> LedgerEntry:
+    """A day of settlement: the hash of its lines, as ``ivr payments settlement`` prints them."""
+    written = [json.dumps(line, separators=(",", ":")) for line in lines]
+    total = hashlib.sha256("\n".join(written).encode()).hexdigest()
+    details = {"day": day.isoformat(), "lines": len(written), "sha256": total}
+    return record(session, "settlement", day.isoformat(), None, details, now)
 
 
 def _details(session: Session, payment: Payment, now: datetime) -> dict[str, Any]:
@@ -89,9 +99,11 @@ def commitment(salt: str, details: Mapping[str, Any]) -> str:
     return hashlib.sha256(bytes.fromhex(salt) + written).hexdigest()
 
 
-def receipt_of(session: Session, payment_id: str) -> list[dict[str, Any]]:
-    """What proves that a payment and its refunds are on the ledger; those that are not yet are left out."""
-    query = select(LedgerEntry).where(LedgerEntry.payment_id == payment_id, LedgerEntry.height.is_not(None))
+def receipt_of(session: Session, subject: str) -> list[dict[str, Any]]:
+    """What proves that a payment and its refunds, or a day's settlement, are on the ledger; the rest is left out."""
+    query = select(LedgerEntry).where(
+        or_(LedgerEntry.payment_id == subject, LedgerEntry.subject == subject), LedgerEntry.height.is_not(None)
+    )
     shown = ("kind", "subject", "details", "salt", "proof")
     return [{name: getattr(e, name) for name in shown} for e in session.scalars(query.order_by(LedgerEntry.id))]
 

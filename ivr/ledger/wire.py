@@ -75,7 +75,7 @@ class Entry(Wire):
     member: Name
     signature: Signature
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What is on the chain once at most."""
         return f"{self.kind}:{self.member}:{self.id}"
@@ -93,7 +93,7 @@ class Change(Wire):
     leave: Name | None = None
     approvals: Annotated[tuple[tuple[Name, Signature], ...], Field(max_length=MOST_MEMBERS)] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         return f"membership:{self.version}"
 
@@ -147,7 +147,7 @@ class Misconduct(Wire):
     first: Header
     second: Header
 
-    @property
+    @cached_property
     def key(self) -> str:
         return f"misconduct:{self.first.maker}:{self.first.height}:{self.first.term}"
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,18 +17,20 @@ import requests
 from pydantic import ValidationError
 
 from ivr import log
+from ivr.clock import utc_now
 from ivr.ledger import chain
 from ivr.ledger import snapshot as snapshots
 from ivr.ledger.chain import Invalid
 from ivr.ledger.crypto import Sodium
 from ivr.ledger.node import Identity, Node, Unusable, load_genesis, write_private
-from ivr.ledger.outbox import receipt_of
+from ivr.ledger.outbox import check_receipt, receipt_of, settlement_closed
 from ivr.ledger.proof import Checkpoint, Proof, check, check_checkpoint
 from ivr.ledger.rules import Memory
 from ivr.ledger.store import Store
 from ivr.ledger.transport import HttpTransport, Transport
 from ivr.ledger.wire import Change, Final, Genesis, Member, Wire
 from ivr.ops import desk
+from ivr.payments.verify import settlement
 from ivr.settings import settings
 
 TIMEOUT_S = 10.0
@@ -187,13 +190,24 @@ def verify(
 
 
 @command.command()
-@click.argument("payment_id", metavar="PAYMENT")
-def prove(payment_id: str) -> None:
-    """Print the proof that a payment is on the ledger, and what opens its commitments."""
+@click.argument("day", type=click.DateTime(["%Y-%m-%d"]))
+def settle(day: datetime) -> None:
+    """Put the settlement of DAY (UTC), which must be over, on the ledger: a commitment to all its lines."""
+    if day.date() >= utc_now().date():
+        raise click.UsageError("that day is not over")
+    with desk.transaction() as session:
+        entry = settlement_closed(session, day.date(), settlement(session, day.date()), utc_now())
+    click.echo(f"settlement of {entry.subject}: {entry.details['lines']} lines, sha256 {entry.details['sha256']}")
+
+
+@command.command()
+@click.argument("subject", metavar="PAYMENT|DAY")
+def prove(subject: str) -> None:
+    """Print the proof that a payment, or a day's settlement, is on the ledger, and what opens its commitments."""
     with desk.snapshot() as session:
-        found = receipt_of(session, payment_id)
+        found = receipt_of(session, subject)
     if not found:
-        raise click.ClickException(f"payment {payment_id!r} has no receipt of the ledger (yet)")
+        raise click.ClickException(f"{subject!r} has no receipt of the ledger (yet)")
     click.echo(json.dumps(found, indent=1))
 
 
@@ -202,8 +216,6 @@ def prove(payment_id: str) -> None:
 @click.option("--genesis", "genesis_file", type=_File, required=True, help="The consortium's genesis file.")
 def check_(proof_file: Path, genesis_file: Path) -> None:
     """Check a proof of `prove`, offline: nothing but the genesis file is believed."""
-    from ivr.ledger.outbox import check_receipt
-
     begun = _or_unusable(lambda: load_genesis(genesis_file))
     try:
         receipts = json.loads(proof_file.read_text())

@@ -242,7 +242,7 @@ def test_what_waits_is_bounded_and_no_member_takes_the_others_room(four: Chain) 
     assert member.submit([entry(neighbour, four.genesis.chain, "p1")], 0.0) == [""]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_no_fault_that_is_tolerated_forks_the_chain_or_stops_it(seed: int) -> None:
     simulate(seed)
 
@@ -266,7 +266,7 @@ def test_one_liar_among_four_and_any_network(seed: int, plan: Plan) -> None:
     simulate(seed, plan)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_more_faults_than_are_tolerated_halt_the_chain_and_do_not_fork_it(seed: int) -> None:
     outcome = simulate(seed, too_many_faulty(seed), halts=True)
     assert outcome.final_records < outcome.plan.records

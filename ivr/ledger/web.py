@@ -93,7 +93,10 @@ async def entries(request: web.Request) -> web.Response:
 
 async def changes(request: web.Request) -> web.Response:
     node = _own(request)
-    [fault] = await node.submit_change(await _body(request, Change))
+    try:
+        [fault] = await node.submit_change(await _body(request, Change))
+    except (Full, Busy):
+        return _problem(503, "too many records wait for a block; submit it again later")
     return _problem(422, fault) if fault else web.json_response({}, status=202)
 
 

@@ -30,7 +30,6 @@ from ivr.ledger.wire import (
     Entry,
     Fetch,
     Final,
-    Hash,
     Header,
     Message,
     Misconduct,
@@ -208,11 +207,6 @@ class Core:
     def _is_member(self, name: str) -> bool:
         return name in self.state.members or any(member.name == name for member in self.state.upcoming)
 
-    @property
-    def has_right(self) -> bool:
-        """Whether it holds the right to make the next block; nobody else knows."""
-        return self._right is not None
-
     # Records that wait
 
     def _collect(self, records: Sequence[Record]) -> list[str]:
@@ -304,7 +298,7 @@ class Core:
         )
 
     def _propose(self, proposal: Proposal) -> None:
-        if proposal.block.header.maker == self.secret.name:
+        if proposal.block.header.term == proposal.term:  # its own: not an older one, proposed again
             self._remember(made=proposal.block)
         self._round = Round(proposal, send_again_at=self.now + self.patience_s / 4)
         self._send(None, proposal)
@@ -651,6 +645,3 @@ class Core:
 
     def _send(self, to: str | None, message: Message) -> None:
         self.outbox.append((to, message))
-
-
-__all__ = ["Book", "Core", "Full", "Hash", "Memory"]

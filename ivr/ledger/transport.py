@@ -113,16 +113,3 @@ class HttpTransport:
     async def stop(self) -> None:
         if self._session is not None:
             await self._session.close()
-
-
-__all__ = [
-    "Envelope",
-    "HttpTransport",
-    "NotAuthentic",
-    "NotDelivered",
-    "Transport",
-    "check_receipt",
-    "pack",
-    "receipt",
-    "unpack",
-]

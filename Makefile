@@ -1,5 +1,6 @@
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make test    all tests, from nothing
+# make shots   pictures of the pages into build/shots, and of them those of the documentation (needs Chromium)
 # make bench   the figures that the README quotes
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
@@ -20,7 +21,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo test lint bench bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
+.PHONY: demo test lint shots bench bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -42,6 +43,11 @@ test: .venv/.tested
 lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+shots: .venv/.tested
+	IVR_SHOTS=build/shots $(BIN)/python -m pytest tests/test_console_people_browser.py -k axe
+	mkdir -p docs/images
+	cp build/shots/en-request.png build/shots/en-limits.png docs/images/
 
 bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

@@ -133,7 +133,7 @@ def test_any_all_or_some_of_several(
 
 def test_a_backup_stands_in_for_another_and_does_not_count_among_all() -> None:
     policy = Policy(name="p", rules=(Rule(name="r", approvals={G: "all"}),))
-    appointed, backups = {G: frozenset("ab")}, frozenset("b")
+    appointed, backups = {G: frozenset("ab")}, {G: frozenset("b"), S: frozenset("a")}
     waiting = decide(facts(), Evidence(appointed=appointed, backups=backups), policy)
     assert waiting.approvals == {G: 1}
     assert decide(facts(), Evidence(approved={G: frozenset("b")}, appointed=appointed, backups=backups), policy).allowed

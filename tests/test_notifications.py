@@ -105,7 +105,8 @@ class TwilioServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                assert self.path == f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
+                made = re.fullmatch(rf"/2010-04-01/Accounts/{ACCOUNT}/(Messages|Calls)\.json", self.path)
+                assert made, self.path
                 assert self.headers["Authorization"] == "Basic " + b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode()
                 status = 201
                 answer: dict[str, Any] = {"sid": "SM1", "status": "queued"}

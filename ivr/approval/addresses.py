@@ -13,7 +13,8 @@ from ivr.approval.models import Address
 from ivr.approval.policy import Destination
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
-from ivr.customers.models import Bill, Customer, new_id
+from ivr.customers.lookup import lock_customer
+from ivr.customers.models import Bill, new_id
 from ivr.customers.text import clean_text
 
 MOST = 8  # one key chooses, and the address that came with the bill is one choice more
@@ -33,7 +34,7 @@ def add(session: Session, customer_id: str, label: str, text: str, *, who: str, 
     """Add an address under the first free number; one that is there already is given back. Raises InvalidInput."""
     label = clean_text(label, "an address's name", least=1, most=40)
     text = clean_text(text, "an address", least=1, most=200)
-    session.get_one(Customer, customer_id, with_for_update=True)  # two who add come one after the other
+    lock_customer(session, customer_id)
     there = book(session, customer_id)
     for address in there:
         if _same(address.text, text):
@@ -50,7 +51,7 @@ def add(session: Session, customer_id: str, label: str, text: str, *, who: str, 
 
 def remove(session: Session, customer_id: str, number: int, *, who: str, now: datetime) -> Address:
     """Take an address out of the book. Raises InvalidAddress."""
-    session.get_one(Customer, customer_id, with_for_update=True)
+    lock_customer(session, customer_id)
     for address in book(session, customer_id):
         if address.number == number:
             address.removed_at = now
@@ -98,4 +99,5 @@ def _same(one: str, other: str) -> bool:
 
 def _plain(text: str) -> str:
     """What is left when case, width, spaces and punctuation do not matter."""
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    apart = re.sub(r"([\u00bc-\u00be\u2150-\u215e\u2189])", r" \1 ", text)  # 12½ is not 121/2
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", apart).casefold()).strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, or_, select
@@ -12,6 +14,7 @@ from ivr.approval.models import Appointment, Standing, Tell
 from ivr.approval.policy import Role
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
+from ivr.customers.lookup import lock_customer
 from ivr.customers.models import CallerId, Consent, Contact, ContactKind, Customer, new_id
 from ivr.customers.money import check_currency
 from ivr.customers.notices import notify
@@ -50,6 +53,32 @@ def between(session: Session, approver_id: str, ward_id: str, now: datetime) -> 
     return [a for a in active(session, ward_id, now) if a.approver_id == approver_id]
 
 
+@dataclass(frozen=True)
+class Person:
+    """Somebody who must agree, perhaps as guardian and as supervisor."""
+
+    id: str
+    appointments: tuple[Appointment, ...]
+
+    @property
+    def label(self) -> str:
+        return self.appointments[0].label
+
+    @property
+    def backup(self) -> bool:
+        return all(a.backup for a in self.appointments)
+
+    @property
+    def ring(self) -> bool:
+        return any(a.ring for a in self.appointments)
+
+
+def persons(of: Sequence[Appointment]) -> list[Person]:
+    """Each approver once, in the order of their ids."""
+    ids = sorted({a.approver_id for a in of})
+    return [Person(one, tuple(a for a in of if a.approver_id == one)) for one in ids]
+
+
 def propose(
     session: Session,
     role: Role,
@@ -58,6 +87,7 @@ def propose(
     approver_id: str,
     label: str,
     backup: bool = False,
+    ring: bool = False,
     currency: str | None = None,
     above_minor: int | None = None,
     tell: Tell = Tell.BOTH,
@@ -65,7 +95,10 @@ def propose(
     who: str,
     now: datetime,
 ) -> Appointment:
-    """Name an approver, who has to accept; the same again gives the one that stands. Raises InvalidInput."""
+    """Name an approver, who has to accept. The same again gives the one that stands, and asks again.
+
+    Raises InvalidInput.
+    """
     label = clean_text(label, "what the approver calls the ward", least=1, most=40)
     if (above_minor is None) != (currency is None):
         raise NotAppointed("a limit has an amount and a currency")
@@ -75,7 +108,7 @@ def propose(
         raise NotAppointed("a guardian's limits are in the ward's policy; only a supervisor has one here")
     if ends_at is not None and ends_at <= now:
         raise NotAppointed("the appointment would have ended already")
-    session.get_one(Customer, ward_id, with_for_update=True)
+    lock_customer(session, ward_id)
     if reason := conflict(session, ward_id, approver_id):
         raise NotAppointed(reason)
     if not settled_contacts(session, approver_id, now):
@@ -83,13 +116,11 @@ def propose(
             "the approver is told nothing by message: no telephone number or e-mail address is on file, "
             f"or each was changed in the last {SETTLED_AFTER.days} days"
         )
-    standing = list(
-        session.scalars(
-            select(Appointment).where(Appointment.ward_id == ward_id, Appointment.standing != Standing.ENDED)
-        )
-    )
+    standing = _standing(session, ward_id, now)
     for known in standing:
         if (known.role, known.approver_id) == (role, approver_id):
+            if known.standing is Standing.PROPOSED:
+                _ask(session, known, now)
             return known
     if len(standing) >= MOST_APPROVERS:
         raise NotAppointed(f"a customer has {MOST_APPROVERS} guardians and supervisors at most")
@@ -103,6 +134,7 @@ def propose(
         label=label,
         standing=Standing.PROPOSED,
         backup=backup,
+        ring=ring,
         currency=currency,
         above_minor=above_minor,
         tell=tell,
@@ -112,8 +144,7 @@ def propose(
     session.add(appointment)
     session.flush()
     audit.record(session, who, f"{role}.proposed", ward_id, now, appointment=appointment.id)
-    for contact in settled_contacts(session, approver_id, now):
-        links.send_link(session, contact, "appointment.ask", {}, appointment_id=appointment.id, now=now)
+    _ask(session, appointment, now)
     return appointment
 
 
@@ -170,6 +201,25 @@ def end(session: Session, appointment_id: str, *, by_approver: bool, who: str, n
         notify(session, appointment.ward_id, _ENDING[appointment.role], ends, now)
         notify(session, appointment.approver_id, "ward.ending", {**ends, "ward": appointment.label}, now)
     return appointment
+
+
+def _standing(session: Session, ward_id: str, now: datetime) -> list[Appointment]:
+    """Those that are proposed or active; what has lapsed is noted as ended first, and leaves room for another."""
+    query = select(Appointment).where(Appointment.ward_id == ward_id, Appointment.standing != Standing.ENDED)
+    found = []
+    for appointment in session.scalars(query).all():
+        stale = appointment.standing is Standing.PROPOSED and now > appointment.proposed_at + PROPOSAL_LIFE
+        if stale or (appointment.ends_at is not None and appointment.ends_at <= now):
+            appointment.standing = Standing.ENDED
+        else:
+            found.append(appointment)
+    session.flush()
+    return found
+
+
+def _ask(session: Session, appointment: Appointment, now: datetime) -> None:
+    for contact in settled_contacts(session, appointment.approver_id, now):
+        links.send_link(session, contact, "appointment.ask", {}, appointment_id=appointment.id, now=now)
 
 
 def conflict(session: Session, ward_id: str, approver_id: str) -> str | None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ivr.approval.models import Freeze
 from ivr.customers import audit
-from ivr.customers.models import Customer
+from ivr.customers.lookup import lock_customer
 from ivr.customers.notices import notify
 
 
@@ -23,7 +23,7 @@ def freeze(session: Session, customer_id: str, *, who: str, now: datetime) -> bo
 
     What waits to be sent to the bank is for the caller to cancel (``ivr.approval.requests.stop``).
     """
-    session.get_one(Customer, customer_id, with_for_update=True)
+    lock_customer(session, customer_id)
     if is_frozen(session, customer_id):
         return False
     session.add(Freeze(customer_id=customer_id, at=now, who=who))
@@ -35,7 +35,7 @@ def freeze(session: Session, customer_id: str, *, who: str, now: datetime) -> bo
 
 def clear(session: Session, customer_id: str, *, who: str, now: datetime) -> bool:
     """Let the customer pay again; False if nothing stopped her. She is told."""
-    session.get_one(Customer, customer_id, with_for_update=True)
+    lock_customer(session, customer_id)
     standing = session.scalar(_standing(customer_id))
     if standing is None:
         return False

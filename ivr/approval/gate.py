@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from ivr.approval import addresses, requests, telling
-from ivr.approval.explain import outcome
-from ivr.approval.judge import judge
-from ivr.approval.policy import Decision, Factor
-from ivr.customers.models import Bill, Customer
+from ivr.approval.explain import outcome, tell
+from ivr.approval.judge import Judged, judge
+from ivr.approval.policy import Factor
+from ivr.customers import audit
+from ivr.customers.bills import has_live_payment
+from ivr.customers.lookup import lock_customer
+from ivr.customers.models import Bill
+from ivr.log import scrub_value
 from ivr.payments import service
 from ivr.payments.models import Payment
+
+TOLD_AGAIN_AFTER = timedelta(days=1)
 
 
 class NotAllowed(service.PaymentError):
@@ -26,13 +32,15 @@ def may_be_paid(
 ) -> bool:
     """Whether a call that can give these factors at most could pay the bill, if all agree who must.
 
-    If not, the approvers are told that it was tried.
+    If not, the approvers are told that it was tried, once a day.
     """
     bill = session.get_one(Bill, bill_id)
-    decision = _judge(session, bill, address_id, factors, attested, now)
+    decision = _judge(session, bill, address_id, factors, attested, now).decision
     if decision.refused is None and not decision.factors:
         return True
-    telling.tell_approvers(session, bill.customer_id, "ward.attempted", telling.about(bill), now)
+    if audit.last(session, "payment.not_allowed", bill.id, since=now - TOLD_AGAIN_AFTER) is None:
+        telling.tell_approvers(session, bill.customer_id, "ward.attempted", telling.about(bill), now)
+        audit.record(session, "the service", "payment.not_allowed", bill.id, now)
     return False
 
 
@@ -40,7 +48,7 @@ def missing_factors(
     session: Session, bill_id: str, address_id: str, *, factors: Collection[str], attested: bool, now: datetime
 ) -> frozenset[Factor]:
     """What the call has still to give before the payment may be started."""
-    return _judge(session, session.get_one(Bill, bill_id), address_id, factors, attested, now).factors
+    return _judge(session, session.get_one(Bill, bill_id), address_id, factors, attested, now).decision.factors
 
 
 def start(
@@ -67,14 +75,20 @@ def start(
     if first := service.payment_by_key(session, idempotency_key):
         return first
     # One payment of a customer after the other, so that each counts what the others spend.
-    session.get_one(Customer, customer_id, with_for_update=True)
+    lock_customer(session, customer_id)
     bill = session.get(Bill, bill_id, with_for_update=True, populate_existing=True)
-    if bill is None or bill.customer_id != customer_id:
+    if first := service.payment_by_key(session, idempotency_key):  # by whoever held the lock before
+        return first
+    if bill is None or bill.customer_id != customer_id or has_live_payment(session, bill_id):
         raise service.BillNotOpen("there is no such open bill of this customer")
-    decision = _judge(session, bill, address_id, factors, attested, now)
+    judged = _judge(session, bill, address_id, factors, attested, now)
+    decision = judged.decision
     if decision.refused or decision.factors:
         raise NotAllowed(outcome(decision))
-    evidence: dict[str, Any] = {"factors": list(factors), "attestation": attestation, "attested": attested}
+    why = scrub_value(tell(judged.facts, judged.policy, decision))  # a merchant's name may look like a number
+    evidence: dict[str, Any] = {
+        "factors": list(factors), "attestation": attestation, "attested": attested, "why": why
+    }  # fmt: skip
     payment = service.start_payment(
         session,
         bill_id=bill_id,
@@ -97,6 +111,6 @@ def start(
 
 def _judge(
     session: Session, bill: Bill, address_id: str, factors: Collection[str], attested: bool, now: datetime
-) -> Decision:
+) -> Judged:
     ship_to = addresses.chosen(session, bill, address_id)
-    return judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now).decision
+    return judge(session, bill, factors=factors, attested=attested, ship_to=ship_to, at=now, now=now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -61,7 +61,7 @@ def judge(
         factors=given,
         approved=approved or {},
         appointed={role: frozenset(a.approver_id for a in appointed if a.role is role) for role in Role},
-        backups=frozenset(a.approver_id for a in appointed if a.backup),
+        backups={role: frozenset(a.approver_id for a in appointed if a.role is role and a.backup) for role in Role},
     )
     decision = decide(facts, evidence, policy)
     if freezes.is_frozen(session, customer.id):
@@ -69,7 +69,7 @@ def judge(
     return Judged(facts, policy, decision)
 
 
-def judge_again(session: Session, payment: Payment, approved: Mapping[Role, frozenset[str]], now: datetime) -> Decision:
+def judge_again(session: Session, payment: Payment, approved: Mapping[Role, frozenset[str]], now: datetime) -> Judged:
     """What a payment that waits needs now: the policy, the appointments and the address book may have changed."""
     return judge(
         session,
@@ -81,7 +81,7 @@ def judge_again(session: Session, payment: Payment, approved: Mapping[Role, froz
         payment=payment,
         at=payment.created_at,
         now=now,
-    ).decision
+    )
 
 
 def _is_new_payee(session: Session, bill: Bill) -> bool:
@@ -99,11 +99,16 @@ def _spent(session: Session, bill: Bill, policy: Policy, at: datetime, payment: 
     local = local_time(at, policy)
     day = local.replace(hour=0, minute=0, second=0, microsecond=0)
     sums = {}
-    for name, since in (("spent_today_minor", day), ("spent_month_minor", day.replace(day=1))):
+    month = day.replace(day=1)
+    for name, since, until in (
+        ("spent_today_minor", day, day + timedelta(days=1)),
+        ("spent_month_minor", month, (month + timedelta(days=32)).replace(day=1)),
+    ):
         query = select(func.coalesce(func.sum(Payment.amount_minor), 0)).where(
             Payment.customer_id == bill.customer_id,
             Payment.currency == bill.currency,
             Payment.created_at >= since,
+            Payment.created_at < until,
             Payment.state.not_in(FAILED),
         )
         if payment is not None:

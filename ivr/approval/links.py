@@ -7,6 +7,7 @@ PIN posted to it uses it up.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from ivr.customers.models import Contact, new_id
 from ivr.customers.notices import notify_at
 from ivr.keys import Keyring
 
+_TOKEN = re.compile(r"[0-9a-f]{48}")
 LINK_LIFE = timedelta(minutes=30)
 CODE_LIFE = timedelta(minutes=10)
 MOST_TRIES = 5
@@ -56,6 +58,8 @@ def send_link(
 
 def open_link(session: Session, token: str, keyring: Keyring, now: datetime, *, lock: bool = False) -> Link | None:
     """The link that this token is of, while it can be used."""
+    if not _TOKEN.fullmatch(token):
+        return None
     link = session.get(Link, token[:16], with_for_update=lock, populate_existing=lock)
     made = [_token(key, token[:16]) for key in keyring.all("session").values()]
     right = any(hmac.compare_digest(token.encode(), one.encode()) for one in made)

@@ -62,6 +62,7 @@ class Appointment(Base):
     backup: Mapped[bool] = mapped_column(default=False, server_default=false())  # asked when the others do not answer
     currency: Mapped[str | None] = mapped_column(String(3))  # of the limit
     above_minor: Mapped[int | None] = mapped_column(BigInteger)  # a supervisor of larger payments only
+    ring: Mapped[bool] = mapped_column(default=False, server_default=false())  # is also rung up when asked
     tell: Mapped[Tell] = mapped_column(_enum(Tell))
     consent_id: Mapped[str | None] = mapped_column(ForeignKey("consents.id"))  # the approver's
     proposed_at: Mapped[datetime]

@@ -16,6 +16,7 @@ from ivr.approval.policy import Factor, Policy, Role, Rule, When
 from ivr.approval.wards import WardSettings, policy_of
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
+from ivr.customers.lookup import lock_customer
 from ivr.customers.models import Customer
 from ivr.log import scrub
 
@@ -77,7 +78,7 @@ def put(session: Session, customer_id: str, policy: Policy | None, *, who: str, 
     """A new version of the customer's policy, in force at once; None: the shipped one again. Its number."""
     if policy is not None and scrub(policy.model_dump_json()) != policy.model_dump_json():
         raise InvalidPolicy("the policy holds what looks like a card number, which may not be stored")
-    session.get_one(Customer, customer_id, with_for_update=True)
+    lock_customer(session, customer_id)
     newest = session.scalar(select(func.max(PolicyVersion.version)).where(PolicyVersion.customer_id == customer_id))
     version = (newest or 0) + 1
     document = dump(policy) if policy is not None else None

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from ivr.customers.errors import InvalidInput
 from ivr.customers.money import MOST_MINOR, check_currency
 
 
@@ -83,13 +85,22 @@ class Evidence:
     factors: frozenset[Factor] = frozenset()
     approved: Mapping[Role, frozenset[str]] = field(default_factory=dict)  # who agreed; ids of any kind
     appointed: Mapping[Role, frozenset[str]] = field(default_factory=dict)  # who may agree
-    backups: frozenset[str] = frozenset()  # of these: who stands in for others, and does not count among "all"
+    backups: Mapping[Role, frozenset[str]] = field(default_factory=dict)  # of these: who does not count among "all"
 
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _checked(currency: str) -> str:
+    try:
+        check_currency(currency)
+    except InvalidInput as error:
+        raise ValueError(str(error)) from None
+    return currency
+
+
+Currency = Annotated[str, AfterValidator(_checked)]
 Amount = Annotated[int, Field(ge=0, le=MOST_MINOR)]
 
 
@@ -112,6 +123,14 @@ class Hours(_Data):
     begins: time
     ends: time  # not included
 
+    @model_validator(mode="after")
+    def _of_the_policys_zone(self) -> Hours:
+        if self.begins.tzinfo or self.ends.tzinfo:
+            raise ValueError("hours are of the policy's time zone, and name none")
+        if self.begins == self.ends:
+            raise ValueError("hours end when they begin")
+        return self
+
     def hold(self, moment: time) -> bool:
         if self.begins <= self.ends:
             return self.begins <= moment < self.ends
@@ -122,12 +141,12 @@ class When(_Data):
     """The payments that a rule is for: those that fit everything which is given here."""
 
     tiers: frozenset[Tier] | None = None
-    currency: str | None = None  # of the amounts below; a payment in another currency does not fit
-    other_currency_than: str | None = None
+    currency: Currency | None = None  # of the amounts below; a payment in another currency does not fit
+    other_currency_than: Currency | None = None
     above_minor: Amount | None = None
     today_above_minor: Amount | None = None  # with this payment
     month_above_minor: Amount | None = None
-    kinds: frozenset[str] | None = None
+    kinds: frozenset[str] | None = None  # in any case, as merchants are
     merchants: frozenset[str] | None = None
     other_merchants_than: frozenset[str] | None = None
     hours: Hours | None = None
@@ -153,9 +172,9 @@ class When(_Data):
             and _above(facts.amount_minor, self.above_minor)
             and _above(facts.spent_today_minor + facts.amount_minor, self.today_above_minor)
             and _above(facts.spent_month_minor + facts.amount_minor, self.month_above_minor)
-            and (self.kinds is None or facts.kind in self.kinds)
-            and (self.merchants is None or facts.merchant in self.merchants)
-            and (self.other_merchants_than is None or facts.merchant not in self.other_merchants_than)
+            and (self.kinds is None or _among(facts.kind, self.kinds))
+            and (self.merchants is None or _among(facts.merchant, self.merchants))
+            and (self.other_merchants_than is None or not _among(facts.merchant, self.other_merchants_than))
             and (self.hours is None or self.hours.hold(local.time()))
             and (self.weekdays is None or local.isoweekday() in self.weekdays)
             and (self.new_payee is None or facts.new_payee == self.new_payee)
@@ -163,6 +182,19 @@ class When(_Data):
             and (self.attested is None or facts.attested == self.attested)
             and (self.voice is None or facts.voice == self.voice)
         )
+
+
+def _among(name: str, names: frozenset[str]) -> bool:
+    return _plain(name) in _plain_names(names)
+
+
+@lru_cache(maxsize=1024)
+def _plain_names(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(_plain, names))
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 def _above(amount_minor: int, limit_minor: int | None) -> bool:
@@ -190,7 +222,7 @@ class Policy(_Data):
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     time_zone: str = "UTC"
-    tiers: Mapping[str, Tiers] = Field(default_factory=dict)
+    tiers: Mapping[Currency, Tiers] = Field(default_factory=dict)
     rules: Annotated[tuple[Rule, ...], Field(max_length=200)] = ()
 
     @field_validator("time_zone")
@@ -198,13 +230,6 @@ class Policy(_Data):
     def _known_zone(cls, given: str) -> str:
         if given not in available_timezones():
             raise ValueError(f"{given!r} is no IANA time zone, such as Europe/Berlin")
-        return given
-
-    @field_validator("tiers")
-    @classmethod
-    def _known_currencies(cls, given: Mapping[str, Tiers]) -> Mapping[str, Tiers]:
-        for currency in given:
-            check_currency(currency)
         return given
 
 
@@ -244,7 +269,8 @@ def decide(facts: Facts, evidence: Evidence, policy: Policy) -> Decision:
     for role in Role:
         appointed = evidence.appointed.get(role, frozenset())
         wanted = [rule.approvals[role] for rule in rules if role in rule.approvals]
-        needed = max((_how_many(want, len(appointed - evidence.backups)) for want in wanted), default=0)
+        all_of_them = len(appointed - evidence.backups.get(role, frozenset()))
+        needed = max((_how_many(want, all_of_them) for want in wanted), default=0)
         if needed > len(appointed):
             refused = refused or f"of {role}s {needed} must agree, and there are {len(appointed)}"
         missing = needed - len(evidence.approved.get(role, frozenset()) & appointed)

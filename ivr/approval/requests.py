@@ -14,13 +14,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
-from ivr.approval import appointments, freezes, links
+from ivr.approval import appointments, freezes, links, ringing
+from ivr.approval.appointments import Person
 from ivr.approval.explain import outcome
-from ivr.approval.judge import judge_again
-from ivr.approval.models import Answer, Appointment, ApprovalAnswer, ApprovalRequest, RequestState
+from ivr.approval.judge import Judged, judge_again
+from ivr.approval.models import Answer, ApprovalAnswer, ApprovalRequest, RequestState
 from ivr.approval.policy import Role
 from ivr.customers import audit
-from ivr.customers.models import Customer, new_id
+from ivr.customers.lookup import lock_customer
+from ivr.customers.models import new_id
 from ivr.jobs import Held
 from ivr.payments import service
 from ivr.payments.models import Payment
@@ -68,7 +70,7 @@ def open_request(session: Session, payment: Payment, why: str, now: datetime) ->
     for step, after in _STEPS:
         payload = {"request_id": request.id, "step": step}
         jobs.put(session, TEND_JOB, payload, f"{TEND_JOB}:{request.id}:{step}", now + after)
-    _ask(session, request, [a for a in _appointed(session, request, now) if not a.backup], "approval.ask", now)
+    _ask(session, request, [p for p in _missing(session, request, now) if not p.backup], "approval.ask", now)
     return request
 
 
@@ -76,7 +78,9 @@ def waiting(session: Session, approver_id: str, now: datetime) -> list[ApprovalR
     """The open requests that this person may answer and has not, the oldest first."""
     ward_ids = {a.ward_id for a in appointments.wards(session, approver_id, now)}
     answered = select(ApprovalAnswer.request_id).where(ApprovalAnswer.approver_id == approver_id)
-    query = select(ApprovalRequest).where(
+    query = select(ApprovalRequest).join(Payment, Payment.id == ApprovalRequest.payment_id)
+    query = query.where(
+        Payment.state == State.AWAITING,
         ApprovalRequest.ward_id.in_(ward_ids),
         ApprovalRequest.state == RequestState.OPEN,
         ApprovalRequest.expires_at > now,
@@ -95,9 +99,16 @@ def answer(
         return Result.NOT_YOURS
     if request.state is RequestState.OPEN and now >= request.expires_at:
         _expire(session, request, now)
+    who = f"customer {approver_id}"
+    answered = session.get(ApprovalAnswer, (request_id, approver_id)) is not None
+    if given is Answer.FRAUD and (answered or request.state is not RequestState.OPEN):
+        # Too late to answer this one, but not to stop what is not at the bank yet, nor what comes next.
+        audit.record(session, who, f"approval.{given}", request.payment_id, now, by=verified_by)
+        stop(session, request.ward_id, who=who, now=now)
+        return Result.FROZEN
     if request.state is RequestState.EXPIRED:
         return Result.EXPIRED
-    if session.get(ApprovalAnswer, (request_id, approver_id)) is not None:
+    if answered:
         return Result.ALREADY_ANSWERED
     if request.state is not RequestState.OPEN:
         return Result.ALREADY_DECIDED
@@ -112,7 +123,6 @@ def answer(
         )
     )
     session.flush()
-    who = f"customer {approver_id}"
     audit.record(session, who, f"approval.{given}", request.payment_id, now, by=verified_by)
     if given is Answer.APPROVE:
         return _weigh(session, request, now, who)
@@ -121,6 +131,15 @@ def answer(
         return Result.REFUSED
     stop(session, request.ward_id, who=who, now=now)
     return Result.FROZEN
+
+
+def judged(session: Session, request: ApprovalRequest, now: datetime) -> Judged:
+    """What the payment still needs, with those who agreed so far, by the policy and the appointments as they are."""
+    agreed = session.scalars(
+        select(ApprovalAnswer).where(ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
+    ).all()
+    by = frozenset(a.approver_id for a in agreed)
+    return judge_again(session, session.get_one(Payment, request.payment_id), dict.fromkeys(Role, by), now)
 
 
 def stop(session: Session, customer_id: str, *, who: str, now: datetime) -> None:
@@ -149,11 +168,12 @@ def step_of_request(session: Session, request_id: str, step: str, now: datetime)
     request = _locked(session, request_id)
     if request is None or request.state is not RequestState.OPEN:
         return
+    if _weigh(session, request, now, "the clock") is not Result.MORE_NEEDED:
+        return  # those who agreed have become enough, or the payment was ended otherwise
     if step == "expire" or now >= request.expires_at:
         _expire(session, request, now)
     else:
-        silent = [a for a in _appointed(session, request, now) if not _has_answered(session, request, a)]
-        asked = [a for a in silent if step == "escalate" or not a.backup]
+        asked = [p for p in _missing(session, request, now) if step == "escalate" or not p.backup]
         _ask(session, request, asked, "approval.remind", now)
 
 
@@ -163,11 +183,7 @@ def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) 
     if payment.state is not State.AWAITING:  # ended by an operator
         _decide(session, request, RequestState.CANCELLED, now)
         return Result.ALREADY_DECIDED
-    agreed = session.scalars(
-        select(ApprovalAnswer).where(ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
-    ).all()
-    by = frozenset(a.approver_id for a in agreed)
-    decision = judge_again(session, payment, dict.fromkeys(Role, by), now)
+    decision = judged(session, request, now).decision
     if decision.refused or decision.factors:
         why = outcome(decision)
         _end(session, request, RequestState.REFUSED, Event.DECLINE, "not_allowed", why, now, who)
@@ -214,26 +230,23 @@ def _locked(session: Session, request_id: str) -> ApprovalRequest | None:
     found = session.get(ApprovalRequest, request_id)
     if found is None:
         return None
-    session.get_one(Customer, found.ward_id, with_for_update=True)
+    lock_customer(session, found.ward_id)
     return session.get(ApprovalRequest, request_id, with_for_update=True, populate_existing=True)
 
 
-def _appointed(session: Session, request: ApprovalRequest, now: datetime) -> list[Appointment]:
-    """Those whose agreement is missing by their role; each person once."""
-    payment = session.get_one(Payment, request.payment_id)
-    missing = judge_again(session, payment, {}, now).approvals
-    found = [a for a in appointments.active(session, request.ward_id, now) if a.role in missing]
-    return list({a.approver_id: a for a in found}.values())
+def _missing(session: Session, request: ApprovalRequest, now: datetime) -> list[Person]:
+    """Those who have not answered and whose role's agreement is missing; each person once."""
+    missing = judged(session, request, now).decision.approvals
+    query = select(ApprovalAnswer.approver_id).where(ApprovalAnswer.request_id == request.id)
+    answered = set(session.scalars(query))
+    appointed = [a for a in appointments.active(session, request.ward_id, now) if a.role in missing]
+    return [person for person in appointments.persons(appointed) if person.id not in answered]
 
 
-def _has_answered(session: Session, request: ApprovalRequest, appointment: Appointment) -> bool:
-    return session.get(ApprovalAnswer, (request.id, appointment.approver_id)) is not None
-
-
-def _ask(
-    session: Session, request: ApprovalRequest, asked: Sequence[Appointment], template: str, now: datetime
-) -> None:
+def _ask(session: Session, request: ApprovalRequest, asked: Sequence[Person], template: str, now: datetime) -> None:
     """A link to every settled contact of each; the message names neither payer nor merchant."""
-    for appointment in asked:
-        for contact in appointments.settled_contacts(session, appointment.approver_id, now):
+    for person in asked:
+        for contact in appointments.settled_contacts(session, person.id, now):
             links.send_link(session, contact, template, {}, request_id=request.id, now=now)
+        if person.ring:
+            ringing.plan(session, request, person.id, now)

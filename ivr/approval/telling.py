@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
-from ivr.approval.appointments import active, settled_contacts
+from ivr.approval.appointments import active, persons, settled_contacts
 from ivr.approval.models import DigestEntry, Tell
 from ivr.customers.models import Bill, ContactKind, new_id
 from ivr.customers.notices import notify_at
@@ -38,13 +38,13 @@ def tell_approvers(session: Session, ward_id: str, template: str, values: Mappin
 
     Who is guardian and supervisor at once is told once.
     """
-    for appointment in {a.approver_id: a for a in active(session, ward_id, now)}.values():
-        filled = {**values, "ward": appointment.label}
-        if appointment.tell is Tell.DIGEST:
-            _put_by(session, appointment.approver_id, template, filled, now)
-            continue
-        for contact in settled_contacts(session, appointment.approver_id, now):
-            if contact.kind in _KINDS[appointment.tell]:
+    for person in persons(active(session, ward_id, now)):
+        filled, wishes = {**values, "ward": person.label}, {a.tell for a in person.appointments}
+        kinds = {kind for wish in wishes - {Tell.DIGEST} for kind in _KINDS[wish]}
+        if Tell.DIGEST in wishes and not kinds:
+            _put_by(session, person.id, template, filled, now)
+        for contact in settled_contacts(session, person.id, now):
+            if contact.kind in kinds:
                 notify_at(session, contact, template, filled, now)
 
 
@@ -67,5 +67,5 @@ def send_digest(held: Held) -> None:
 def _put_by(session: Session, approver_id: str, template: str, values: Mapping[str, Any], now: datetime) -> None:
     session.add(DigestEntry(id=new_id(), approver_id=approver_id, template=template, values=dict(values), at=now))
     due = datetime.combine(now.astimezone(UTC).date(), DIGEST_AT)
-    due += timedelta(days=due <= now)
+    due += timedelta(days=due <= now + timedelta(minutes=1))  # what is written while that of today is sent
     jobs.put(session, DIGEST_JOB, {"approver_id": approver_id}, f"{DIGEST_JOB}:{approver_id}:{due:%Y%m%d}", due)

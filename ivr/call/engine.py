@@ -14,7 +14,7 @@ from datetime import datetime
 
 import structlog
 
-from ivr.approval import gate
+from ivr.approval import gate, ringing
 from ivr.approval.requests import NOT_APPROVED, NOT_IN_TIME
 from ivr.call import flow
 from ivr.call.flow import Call, Event, Speak, State
@@ -23,6 +23,7 @@ from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_addresses, spoken_amount, spoken_choices, spoken_digits
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
+from ivr.customers.models import Customer
 from ivr.locales import LOCALES
 from ivr.payments.bank import DeclineReason
 from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key
@@ -35,7 +36,8 @@ log = structlog.get_logger()
 
 #: Questions that one key answers; elsewhere it means nothing.
 ONE_KEY = {
-    State.BILL, State.KEYPAD_BILL, State.ADDRESS, State.KEYPAD_ADDRESS, State.KEYPAD_CONFIRM, State.CONSENT
+    State.BILL, State.KEYPAD_BILL, State.ADDRESS, State.KEYPAD_ADDRESS, State.KEYPAD_CONFIRM, State.CONSENT,
+    State.APPROVER_ANSWER,
 }  # fmt: skip
 
 # What a caller is told of a payment that failed; of every other reason only that the bank did not take it.
@@ -89,6 +91,25 @@ class Engine:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
         call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=self._heard)
         return self._advance(0, Outcome(Event.RANG, call))
+
+    def ring_approver(self, sid: str, request_id: str, approver_id: str) -> Answer:
+        """Somebody took up a call that we placed to an approver. It tells nothing before she has proved who she is."""
+        if first := self.store.answer(sid, 1):
+            return first
+        with self._database.transaction() as session:
+            number = ringing.whom(session, request_id, approver_id, self._clock())
+            approver = session.get(Customer, approver_id)
+        # We dialled her number ourselves: better than that a carrier vouches for it.
+        call = Call(
+            sid,
+            approver.locale if approver else self._locale,
+            attestation=flow.FULL_ATTESTATION,
+            customer_ids=(approver_id,),
+            customer_id=approver_id,
+            request_id=request_id,
+            heard=self._heard,
+        )
+        return self._advance(0, Outcome(Event.ASKED if number else Event.TOO_LATE, call))
 
     def turn_over(self, sid: str, step: int) -> Answer | None:
         """The listening turn, or the hold, of ``step`` is over: what comes next.
@@ -219,7 +240,9 @@ class Engine:
 
 def _lines(call: Call, speak: Speak) -> tuple[Line, ...]:
     """The prompts with everything that they may say of this call."""
-    values: dict[str, str] = {"digits": spoken_digits(call.digits), "last4": spoken_digits(call.last4)}
+    values: dict[str, str] = {
+        "digits": spoken_digits(call.digits), "last4": spoken_digits(call.last4), "payer": call.payer
+    }  # fmt: skip
     if call.bill:
         values["merchant"] = str(call.bill["merchant"])
         values["amount"] = spoken_amount(int(call.bill["amount_minor"]), str(call.bill["currency"]), call.locale)

@@ -34,6 +34,9 @@ class State(StrEnum):
     EXTRA_PIN = "extra_pin"  # she has spoken, and her policy wants the payment password besides
     DEBIT = "debit"
     APPROVAL = "approval"  # somebody else must agree; she holds
+    APPROVER_SAY = "approver_say"  # we rang somebody who must agree to another's payment
+    APPROVER_PIN = "approver_pin"
+    APPROVER_ANSWER = "approver_answer"
     CONSENT = "consent"
     ENROL_1 = "enrol_1"
     ENROL_2 = "enrol_2"
@@ -74,6 +77,11 @@ class Event(StrEnum):
     CARD_EXPIRED = "card_expired"
     ISSUER_AWAY = "issuer_away"
     LINKED = "linked"
+    ASKED = "asked"  # an approver took up the call that we placed
+    PROVED = "proved"
+    AGREED = "agreed"
+    FROZEN = "frozen"
+    TOO_LATE = "too_late"  # what was asked is decided, or not hers to answer any more
     MAY_ENROL = "may_enrol"
     MAY_SET_PIN = "may_set_pin"  # the same without a voice: a minor whose guardian did not agree to a voiceprint
     YES = "yes"
@@ -112,6 +120,8 @@ class Call:
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
+    request_id: str = ""  # what an approver is asked about
+    payer: str = ""  # whom it is about, as the approver calls her
     heard: tuple[str, ...] = LOCALES  # languages that there is a model of; in the others she keys everything
 
     @property
@@ -168,7 +178,7 @@ def _ends(*states: State) -> dict[tuple[State, Event], Row]:
 
 
 S, E = State, Event
-_CHALLENGE, _ENROL = 4, 8
+_CHALLENGE, _ENROL = 4, 8  # eight are enough to judge a voice by them alone
 
 TABLE: dict[tuple[State, Event], Row] = {
     (S.START, E.RANG): Row(S.CARD, "card.ask"),
@@ -238,6 +248,22 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.APPROVAL, E.AWAITING): Row(S.APPROVAL, "approval.still"),
     (S.APPROVAL, E.EXHAUSTED): Row(S.OVER, "approval.later"),
     **_ends(S.DEBIT, S.APPROVAL),
+    # Somebody who must agree to another's payment was rung up: nothing is told before she has proved who she is.
+    (S.START, E.ASKED): Row(S.APPROVER_SAY, "approver.ask", _ENROL),
+    (S.START, E.TOO_LATE): Row(S.OVER, "approver.over"),
+    (S.APPROVER_SAY, E.AGAIN): Row(S.APPROVER_SAY, "approver.retry", _ENROL),
+    (S.APPROVER_SAY, E.EXHAUSTED): Row(S.OVER, "approver.failed"),
+    (S.APPROVER_SAY, E.HEARD): Row(S.APPROVER_PIN, "pin.ask"),
+    (S.APPROVER_PIN, E.AGAIN): Row(S.APPROVER_PIN, "pin.retry"),
+    (S.APPROVER_PIN, E.EXHAUSTED): Row(S.OVER, "approver.failed"),
+    (S.APPROVER_PIN, E.PROVED): Row(S.APPROVER_ANSWER, "approver.choose"),
+    (S.APPROVER_PIN, E.TOO_LATE): Row(S.OVER, "approver.over"),
+    (S.APPROVER_ANSWER, E.AGAIN): Row(S.APPROVER_ANSWER, "approver.choose"),
+    (S.APPROVER_ANSWER, E.EXHAUSTED): Row(S.OVER, "approver.later"),
+    (S.APPROVER_ANSWER, E.AGREED): Row(S.OVER, "approver.agreed"),
+    (S.APPROVER_ANSWER, E.DECLINED): Row(S.OVER, "approver.refused"),
+    (S.APPROVER_ANSWER, E.FROZEN): Row(S.OVER, "approver.frozen"),
+    (S.APPROVER_ANSWER, E.TOO_LATE): Row(S.OVER, "approver.over"),
     # Enrolment, entered with a single-use code and an authorised card.
     (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
     (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
@@ -263,13 +289,17 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.REPEAT_PIN, E.SET): Row(S.OVER, "enrol.done"),
     **_listening(
         S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.ADDRESS, S.KEYPAD_ADDRESS,
-        S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN,
+        S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN, S.APPROVER_SAY, S.APPROVER_PIN, S.APPROVER_ANSWER,
         S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
     ),
 }  # fmt: skip
 
 #: Where the questions that want speech lead a caller whose language nobody hears: a voiceprint is not offered.
-BY_KEYS = {S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"), S.CONSENT: Row(S.NEW_PIN, "pin.new")}
+BY_KEYS = {
+    S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"),
+    S.CONSENT: Row(S.NEW_PIN, "pin.new"),
+    S.APPROVER_SAY: Row(S.APPROVER_PIN, "approver.keys"),
+}
 
 #: Events that use up one of the attempts at the thing being asked.
 COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING, E.AWAITING}

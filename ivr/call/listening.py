@@ -22,6 +22,8 @@ _EXPECTED = {
     State.CARD: Expect.card(),
     State.KEYPAD_CARD: Expect.keys(*range(7, 20)),
     State.PIN: Expect.keys(PIN_DIGITS),
+    State.APPROVER_PIN: Expect.keys(PIN_DIGITS),
+    State.APPROVER_ANSWER: Expect.keys(1),
     State.EXTRA_PIN: Expect.keys(PIN_DIGITS),
     State.KEYPAD_CONFIRM: Expect.keys(1),
     State.CONSENT: Expect.yes_no(),

@@ -51,6 +51,13 @@ def twiml(answer: Answer, base: str, token: str, settings: Settings) -> str:
     return str(response)
 
 
+def hang_up() -> str:
+    """Say nothing."""
+    response = VoiceResponse()
+    response.hangup()
+    return str(response)
+
+
 def wait(base: str, step: int, waited: int) -> str:
     """The turn is still being judged: come again in a second."""
     response = VoiceResponse()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ivr.approval.links import NoPublicUrl, reveal
+from ivr.approval.models import Link
 from ivr.customers.models import Contact, ContactKind, Customer, Notice
 from ivr.jobs import Again, GiveUp, Held
 from ivr.keys import Keyring
@@ -43,8 +44,11 @@ def send(
         notice = session.get_one(Notice, notice_id)
         contact = session.get_one(Contact, notice.contact_id)
         locale = session.get_one(Customer, notice.customer_id).locale
+        link = session.get(Link, notice.values["link_id"]) if "link_id" in notice.values else None
     if notice.sent_at is not None:
         return
+    if link is not None and datetime.now(UTC) > link.expires_at:
+        raise GiveUp("LinkExpired")  # it would promise half an hour that is over; a reminder brings another
     about = log.bind(notice=notice_id, template=notice.template, channel=contact.kind.value)
     if contact.kind not in channels:
         about.warning("notice not sent: its channel is not configured")

@@ -17,12 +17,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ivr.approval import requests as approval_requests
-from ivr.approval import telling
+from ivr.approval import ringing, sign_in, telling
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
 from ivr.keys import Keyring
 from ivr.ledger.outbox import carry
+from ivr.notifications import calls
 from ivr.notifications import channels as notification_channels
 from ivr.notifications.channels import Channel
 from ivr.notifications.send import send
@@ -43,8 +44,11 @@ LEASE = timedelta(seconds=30)
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
 NOTICE_LANES = {
-    REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4, approval_requests.TEND_JOB: 1, telling.DIGEST_JOB: 1
-}  # fmt: skip
+    frozenset({REFUND_JOB}): 1,
+    frozenset({SEND_JOB}): 1,
+    frozenset({DELIVER_JOB}): 4,
+    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB}): 1,
+}
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
 MOST_FAILURES = 20
@@ -61,6 +65,7 @@ class Services:
     bank: Bank
     channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
     keyring: Keyring | None = None  # of links and codes, which no row holds
+    dial: ringing.Dial | None = None  # where approvers can be rung up
     pending: PendingDebits | None = None  # where the bank confirms debits
 
 
@@ -72,6 +77,8 @@ HANDLERS: dict[str, Handler] = {
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
+    ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
+    sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -93,7 +100,8 @@ def run(
     keyring, pending = Keyring.load(settings), None
     if bank.capabilities.debit_confirmation:
         pending = PendingDebits(redis.connect(settings), keyring)
-    services = Services(settings, bank, channels, keyring, pending)
+    caller = calls.connect(settings)
+    services = Services(settings, bank, channels, keyring, caller.dial if caller else None, pending)
     worker = f"{socket.gethostname()[:24]}:{os.getpid()}"
     log.info("worker started", worker=worker)
 
@@ -101,8 +109,8 @@ def run(
         _work(lambda: take(database, worker, kinds, lease), services, stop, poll_s, once)
 
     others = [
-        threading.Thread(target=lane, args=({kind}, NOTICES_POLL_S), daemon=True)
-        for kind, lanes in NOTICE_LANES.items()
+        threading.Thread(target=lane, args=(kinds, NOTICES_POLL_S), daemon=True)
+        for kinds, lanes in NOTICE_LANES.items()
         for _ in range(lanes)
     ]
     if pending and once:
@@ -114,9 +122,10 @@ def run(
     if not once:
         for other in others:
             other.start()
-    lane(HANDLERS.keys() - NOTICE_LANES.keys(), POLL_S)
+    slow = frozenset[str]().union(*NOTICE_LANES)
+    lane(HANDLERS.keys() - slow, POLL_S)
     if once:  # only now: the notices of what has just been done are also due
-        lane(NOTICE_LANES.keys(), NOTICES_POLL_S)
+        lane(slow, NOTICES_POLL_S)
     else:
         for other in others:
             other.join()

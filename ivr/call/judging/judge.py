@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from ivr.call.flow import Call, Event, State
-from ivr.call.judging import confirm, enrol, identify
+from ivr.call.judging import approver, confirm, enrol, identify
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
@@ -50,6 +50,9 @@ RULES: dict[State, Rule] = {
     State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED, Event.NEEDS_PIN),
     State.KEYPAD_CONFIRM: _rule(confirm.key, Event.CONFIRMED),
     State.EXTRA_PIN: _rule(confirm.extra_pin, Event.CONFIRMED),
+    State.APPROVER_SAY: _rule(approver.say, Event.HEARD),
+    State.APPROVER_PIN: _rule(approver.pin, Event.PROVED, Event.TOO_LATE),
+    State.APPROVER_ANSWER: _rule(approver.answer, Event.AGREED, Event.DECLINED, Event.FROZEN, Event.TOO_LATE),
     State.CONSENT: _rule(enrol.consent, Event.YES, Event.NO),
     State.ENROL_1: _rule(enrol.string, Event.HEARD),
     State.ENROL_2: _rule(enrol.string, Event.HEARD),
@@ -58,7 +61,7 @@ RULES: dict[State, Rule] = {
     State.REPEAT_PIN: _rule(enrol.repeated_pin, Event.DIFFERS, Event.SET, Event.EXHAUSTED),
 }
 
-VOICED = {State.CARD, State.CONFIRM, State.ENROL_1, State.ENROL_2, State.ENROL_3}
+VOICED = {State.CARD, State.CONFIRM, State.APPROVER_SAY, State.ENROL_1, State.ENROL_2, State.ENROL_3}
 
 #: Deciding never takes less than this, so that the time taken does not tell how far it got. How long embedding
 #: took before depends on the length of the recording alone.

@@ -28,6 +28,7 @@ def command() -> None:
 @click.option("--role", type=click.Choice([r.value for r in Role]), default=Role.GUARDIAN.value, show_default=True)
 @click.option("--label", required=True, help="What the approver calls the ward; in messages to the approver.")
 @click.option("--backup", is_flag=True, help="Asked only when the others do not answer.")
+@click.option("--ring", is_flag=True, help="Also rung up, outside quiet hours, when somebody waits.")
 @click.option("--above", help="A supervisor of payments above this amount only, e.g. 50.00.")
 @click.option("--currency", help="Of --above; payments in other currencies always wait.")
 @click.option("--tell", type=click.Choice([t.value for t in Tell]), default=Tell.BOTH.value, show_default=True)
@@ -38,6 +39,7 @@ def add(
     role: str,
     label: str,
     backup: bool,
+    ring: bool,
     above: str | None,
     currency: str | None,
     tell: str,
@@ -56,6 +58,7 @@ def add(
             approver_id=require_customer(session, approver).id,
             label=label,
             backup=backup,
+            ring=ring,
             currency=currency,
             above_minor=above_minor,
             tell=Tell(tell),

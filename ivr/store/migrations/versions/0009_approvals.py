@@ -98,6 +98,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("backup", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("ring", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=True),
         sa.Column("above_minor", sa.BigInteger(), nullable=True),
         sa.Column(
@@ -205,39 +206,29 @@ def upgrade() -> None:
     with op.batch_alter_table("page_sessions", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_page_sessions_device"), ["device"], unique=False)
 
-    with op.batch_alter_table("bills", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("kind", sa.String(length=40), server_default="", nullable=False))
-        batch_op.add_column(sa.Column("ship_to", sa.String(length=200), nullable=True))
+    op.add_column("bills", sa.Column("kind", sa.String(length=40), server_default="", nullable=False))
+    op.add_column("bills", sa.Column("ship_to", sa.String(length=200), nullable=True))
 
-    with op.batch_alter_table("caller_ids", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("added_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("caller_ids", sa.Column("added_at", sa.DateTime(timezone=True), nullable=True))
 
-    with op.batch_alter_table("contacts", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("added_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("contacts", sa.Column("added_at", sa.DateTime(timezone=True), nullable=True))
 
-    with op.batch_alter_table("customers", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("minor", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("customers", sa.Column("minor", sa.Boolean(), server_default=sa.false(), nullable=False))
 
-    with op.batch_alter_table("payments", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("ship_to", sa.String(length=200), nullable=True))
+    op.add_column("payments", sa.Column("ship_to", sa.String(length=200), nullable=True))
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("payments", schema=None) as batch_op:
-        batch_op.drop_column("ship_to")
+    op.drop_column("payments", "ship_to")
 
-    with op.batch_alter_table("customers", schema=None) as batch_op:
-        batch_op.drop_column("minor")
+    op.drop_column("customers", "minor")
 
-    with op.batch_alter_table("contacts", schema=None) as batch_op:
-        batch_op.drop_column("added_at")
+    op.drop_column("contacts", "added_at")
 
-    with op.batch_alter_table("caller_ids", schema=None) as batch_op:
-        batch_op.drop_column("added_at")
+    op.drop_column("caller_ids", "added_at")
 
-    with op.batch_alter_table("bills", schema=None) as batch_op:
-        batch_op.drop_column("ship_to")
-        batch_op.drop_column("kind")
+    op.drop_column("bills", "ship_to")
+    op.drop_column("bills", "kind")
 
     with op.batch_alter_table("page_sessions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_page_sessions_device"))

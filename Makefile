@@ -7,6 +7,7 @@
 # make bench-payments   notices matched and debits made per second
 # make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
+# make bench-ledger   the ledger: 10,000 simulated consortia, real nodes killed and timed (SEEDS=10000)
 PYTHON ?= python3.11
 BIN := .venv/bin
 # Where a CPU build of PyTorch lies, for machines whose default index serves a build with several GB of CUDA.
@@ -14,12 +15,13 @@ TORCH_INDEX ?=
 SPEECH ?= ../shared/speech
 BREAK ?=
 PAYMENTS ?= 1000
+SEEDS ?= 10000
 # A folder of official Vosk models, to be heard beside ours.
 VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo test lint shots bench bench-approvals bench-digits bench-faults bench-payments bench-voice clean
+.PHONY: demo test lint shots bench bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -59,6 +61,9 @@ bench-faults: .venv/.tested
 
 bench-approvals: .venv/.tested
 	$(BIN)/python -m bench.approvals
+
+bench-ledger: .venv/.tested
+	$(BIN)/python -m bench.ledger --seeds $(SEEDS)
 
 bench-payments: .venv/.tested
 	$(BIN)/python -m bench.payments

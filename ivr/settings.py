@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         None, description="Shared with a bank that confirms debits: signs its notices and our answers (whsec_...)."
     )
 
+    ledger_url: str | None = Field(None, description="Our node of the consortium ledger; with none, nothing is told.")
+    ledger_token: SecretStr = Field(SecretStr(""), description="The token in the member.json of our node.")
+
     webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
 
     @field_validator("time_zone")

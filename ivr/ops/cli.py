@@ -23,6 +23,7 @@ COMMANDS = {
     "freeze": "Stop all payments of a customer.",
     "payments": "Holds, refunds, what needs a person, settlement, checks.",
     "webhook": "Where merchants are told what became of payments.",
+    "ledger": "The consortium ledger: node, members, proofs.",
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",
     "voiceprint": "What is kept of voices: purge, forget, export, keys.",

@@ -17,6 +17,7 @@ from ivr.customers.bills import has_live_payment
 from ivr.customers.cards import authorised_cards
 from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
 from ivr.customers.notices import notify
+from ivr.ledger import outbox as ledger
 from ivr.log import scrub_value
 from ivr.payments import books
 from ivr.payments.models import Payment, PaymentEvent
@@ -263,6 +264,7 @@ def _settle(session: Session, payment: Payment, now: datetime) -> None:
     payment.receipt_number = new_receipt_number(session)
     tell(session, payment, "payment.made", now)
     outbox.emit(session, payment, "payment.paid", now)
+    ledger.settled(session, payment, now)
 
 
 def _keep(session: Session, payment: Payment, now: datetime) -> None:

@@ -22,6 +22,7 @@ from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
 from ivr.keys import Keyring
+from ivr.ledger.outbox import carry
 from ivr.notifications import calls
 from ivr.notifications import channels as notification_channels
 from ivr.notifications.channels import Channel
@@ -116,6 +117,8 @@ def run(
         keep_whole(database, bank.name, pending)
     elif pending:
         others.append(threading.Thread(target=keep, args=(database, bank.name, pending, stop), daemon=True))
+    if settings.ledger_url:
+        others.append(threading.Thread(target=carry, args=(database, settings, stop), daemon=True))
     if not once:
         for other in others:
             other.start()

@@ -13,6 +13,7 @@ for _module in (
     "ivr.approval.models",
     "ivr.call.models",
     "ivr.webhooks.models",
+    "ivr.ledger.models",
     "ivr.jobs",
 ):
     if find_spec(_module):

@@ -45,8 +45,9 @@ CARD, CHALLENGE = 16, 4
 CODECS = {"alaw": ("ALAW",), "ulaw": ("ULAW",), "gsm": ("GSM610",), "gsm+gsm": ("GSM610", "GSM610")}
 SPEEDS = (0.98, 0.99, 1.01, 1.02)
 LEAST_WORDS = 2  # that a speaker said twice
-MOST_SPEAKERS = 40
-ROUNDS = 4  # with a new secret each: how like one's own earlier speech one sounds differs from secret to secret
+MOST_SPEAKERS = 70
+DRAWS = 2000
+ROUNDS = 3  # with a new secret each: how like one's own earlier speech one sounds differs from secret to secret
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 VOICES = {
     "espeak-ng": [Voice("espeak-ng", f"{accent}+{who}") for accent in ("en-us", "en-gb") for who in ("m1", "m3", "f2")],
@@ -141,10 +142,12 @@ def trials(person: Person, rng: np.random.Generator) -> Iterator[tuple[str, floa
 
 @dataclass(frozen=True)
 class Share:
-    """``hits`` of ``n``, with the exact 95 % interval."""
+    """``hits`` of ``n``, with a 95 % interval: by drawing people where some were hit, else the exact one."""
 
     hits: int
     n: int
+    #: Hits and trials of every person, shape (people, 2): trials of one person resemble each other.
+    by_person: NDArray[np.int64] | None = None
 
     @property
     def value(self) -> float:
@@ -152,6 +155,11 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
+        if self.by_person is not None and 0 < self.hits < self.n:
+            people = len(self.by_person)
+            drawn = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), DRAWS) @ self.by_person
+            low, high = np.quantile(drawn[:, 0] / np.maximum(1, drawn[:, 1]), [0.025, 0.975])
+            return float(low), float(high)
         low = beta.ppf(0.025, self.hits, self.n - self.hits + 1) if self.hits else 0.0
         high = beta.ppf(0.975, self.hits + 1, self.n - self.hits) if self.hits < self.n else 1.0
         return float(low), float(high)
@@ -192,28 +200,34 @@ class Report:
 def replays(report: Report, corpus: str, persons: list[Person], seed: int, *, bars: bool) -> None:
     """How often live speech is taken for a recording, and how often recordings are known, of one corpus."""
     rng = np.random.default_rng(seed)
-    found: dict[str, list[float]] = defaultdict(list)
-    for person in track(persons * ROUNDS, f"replays, {corpus}", disable=not sys.stderr.isatty()):
-        for kind, likeness in trials(person, rng):
-            found[kind].append(likeness)
+    found: list[tuple[int, str, float]] = []
+    for i, person in enumerate(track(persons * ROUNDS, f"replays, {corpus}", disable=not sys.stderr.isatty())):
+        found += [(i % len(persons), kind, likeness) for kind, likeness in trials(person, rng)]
     speakers = len(persons)
-    live = Share(*_caught(found, lambda kind: kind.startswith("live")))
-    replayed = Share(*_caught(found, lambda kind: kind.startswith("replayed") and "faster" not in kind))
-    likenesses = [value for kind, values in found.items() if kind.startswith("live") for value in values]
+    live = _caught(found, lambda kind: kind.startswith("live"))
+    replayed = _caught(found, lambda kind: kind.startswith("replayed") and "faster" not in kind)
+    likenesses = [likeness for _, kind, likeness in found if kind.startswith("live")]
     print(f"     {corpus}: live likeness, 99th percentile {np.quantile(likenesses, 0.99):.3f}, 1 is refused")
+    alarmed = len({person for person, kind, likeness in found if kind.startswith("live") and likeness >= 1})
+    print(f"     {corpus}: the live speech taken for a recording was that of {alarmed} of {speakers} speakers")
     if bars:
         report.bar(f"liveness-false-alarms {corpus}", live, 0.01, speakers, least=False)
         report.bar(f"liveness-replays-refused {corpus}", replayed, 0.95, speakers, least=True)
     else:
         report.tell(f"liveness-false-alarms {corpus}", live, speakers)
         report.tell(f"liveness-replays-refused {corpus}", replayed, speakers)
-    for kind in found:
-        report.tell(f"  {corpus}: refused as a recording, {kind}", Share(*_caught(found, kind.__eq__)), speakers)
+    for kind in dict.fromkeys(kind for _, kind, _ in found):
+        report.tell(f"  {corpus}: refused as a recording, {kind}", _caught(found, kind.__eq__), speakers)
 
 
-def _caught(found: dict[str, list[float]], which: Callable[[str], bool]) -> tuple[int, int]:
-    values = [value for kind, likenesses in found.items() if which(kind) for value in likenesses]
-    return sum(value >= 1 for value in values), len(values)
+def _caught(found: list[tuple[int, str, float]], which: Callable[[str], bool]) -> Share:
+    """Of (person, kind, likeness) how many were taken for a recording."""
+    by_person = np.zeros((1 + max(person for person, _, _ in found), 2), np.int64)
+    for person, kind, likeness in found:
+        if which(kind):
+            by_person[person] += (likeness >= 1, 1)
+    hits, n = by_person.sum(axis=0)
+    return Share(int(hits), int(n), by_person)
 
 
 def synthetic(report: Report, speech: Path, model: Path) -> None:

@@ -21,6 +21,7 @@ from ivr.call.flow import Call, Event, Speak, State
 from ivr.call.judging import Judge
 from ivr.call.listening import expectation
 from ivr.call.prompts import Line, spoken_addresses, spoken_amount, spoken_choices, spoken_digits
+from ivr.call.prompts.guardian import guardian_values
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
 from ivr.customers.models import Customer
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 #: Questions that one key answers; elsewhere it means nothing.
 ONE_KEY = {
     State.BILL, State.KEYPAD_BILL, State.ADDRESS, State.KEYPAD_ADDRESS, State.KEYPAD_CONFIRM, State.CONSENT,
-    State.APPROVER_ANSWER,
+    State.APPROVER_ANSWER, State.GUARD_CHOOSE, State.GUARD_MENU, State.GUARD_CONFIRM,
 }  # fmt: skip
 
 # What a caller is told of a payment that failed; of every other reason only that the bank did not take it.
@@ -250,6 +251,8 @@ def _lines(call: Call, speak: Speak) -> tuple[Line, ...]:
         values["choices"] = spoken_choices(call.bills, call.locale)
     if call.addresses:
         values["choices"] = spoken_addresses([name for name, _ in call.addresses], call.locale)
+    if call.ward or call.options:
+        values |= guardian_values(call)
     if call.receipt:
         values["receipt"] = spoken_digits(call.receipt)
     return tuple(Line.of(prompt, **values) for prompt in speak.prompts)

@@ -16,6 +16,7 @@ FULL_ATTESTATION = "TN-Validation-Passed-A"
 ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
 HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
 APPROVAL_HOLDS = 30  # the same where somebody must agree first: five minutes, a word every ten seconds
+MENU_CHOICES = 12  # how often a guardian may choose from her menu in one call
 
 
 class State(StrEnum):
@@ -37,6 +38,11 @@ class State(StrEnum):
     APPROVER_SAY = "approver_say"  # we rang somebody who must agree to another's payment
     APPROVER_PIN = "approver_pin"
     APPROVER_ANSWER = "approver_answer"
+    GUARD_PIN = "guard_pin"  # a guardian manages what her ward may pay
+    GUARD_CHOOSE = "guard_choose"  # a ward, a merchant, an address
+    GUARD_MENU = "guard_menu"
+    GUARD_AMOUNT = "guard_amount"
+    GUARD_CONFIRM = "guard_confirm"
     CONSENT = "consent"
     ENROL_1 = "enrol_1"
     ENROL_2 = "enrol_2"
@@ -82,6 +88,14 @@ class Event(StrEnum):
     AGREED = "agreed"
     FROZEN = "frozen"
     TOO_LATE = "too_late"  # what was asked is decided, or not hers to answer any more
+    GUARDIAN = "guardian"  # somebody says that she is one; true or not is not said
+    WARDS = "wards"  # she has proved it, and looks after several
+    LIMITS = "limits"
+    AMOUNT = "amount"
+    MERCHANTS = "merchants"
+    BOOK = "book"
+    NONE = "none"  # there is nothing to choose from
+    OPERATORS = "operators"  # the policy is an operator's own: she cannot change it
     MAY_ENROL = "may_enrol"
     MAY_SET_PIN = "may_set_pin"  # the same without a voice: a minor whose guardian did not agree to a voiceprint
     YES = "yes"
@@ -122,6 +136,9 @@ class Call:
     receipt: str = ""
     request_id: str = ""  # what an approver is asked about
     payer: str = ""  # whom it is about, as the approver calls her
+    ward: Mapping[str, str | int] | None = None  # whom a guardian manages: "id", and the limits she may hear
+    options: tuple[tuple[str, str], ...] = ()  # what she may choose from: (name, what it stands for)
+    change: tuple[str, str, str] = ("", "", "")  # what she is about to change: (kind, name, new value)
     heard: tuple[str, ...] = LOCALES  # languages that there is a model of; in the others she keys everything
 
     @property
@@ -147,12 +164,12 @@ class Row:
     fresh_digits: int = 0  # how many random digits the new question asks for
 
 
-def _listening(*states: State) -> dict[tuple[State, Event], Row]:
+def _listening(*states: State, cancelled: str = "cancelled") -> dict[tuple[State, Event], Row]:
     return {
         key: row
         for state in states
         for key, row in (
-            ((state, Event.CANCEL), Row(State.OVER, "cancelled")),
+            ((state, Event.CANCEL), Row(State.OVER, cancelled)),
             ((state, Event.AGENT), Row(State.AGENT, "agent")),
         )
     }
@@ -192,6 +209,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.CARD, E.SEVERAL_BILLS): Row(S.BILL, "bill.choose"),
     (S.CARD, E.ADDRESSES): Row(S.ADDRESS, "address.choose"),
     (S.CARD, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.CARD, E.GUARDIAN): Row(S.GUARD_PIN, "pin.ask"),
     (S.CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
     (S.CARD, E.MAY_SET_PIN): Row(S.NEW_PIN, "pin.new"),
     # Keying the card: right or wrong, the PIN is asked, and both are judged together.
@@ -199,6 +217,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.KEYPAD_CARD, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
     (S.KEYPAD_CARD, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.KEYPAD_CARD, E.KEYED): Row(S.PIN, "pin.ask"),
+    (S.KEYPAD_CARD, E.GUARDIAN): Row(S.GUARD_PIN, "pin.ask"),
     (S.KEYPAD_CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
     (S.KEYPAD_CARD, E.MAY_SET_PIN): Row(S.NEW_PIN, "pin.new"),
     (S.PIN, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
@@ -264,6 +283,34 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.APPROVER_ANSWER, E.DECLINED): Row(S.OVER, "approver.refused"),
     (S.APPROVER_ANSWER, E.FROZEN): Row(S.OVER, "approver.frozen"),
     (S.APPROVER_ANSWER, E.TOO_LATE): Row(S.OVER, "approver.over"),
+    # A guardian, by her PIN. Whoever is none hears the same, and is asked as often.
+    (S.GUARD_PIN, E.AGAIN): Row(S.GUARD_PIN, "pin.retry"),
+    (S.GUARD_PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.GUARD_PIN, E.WARDS): Row(S.GUARD_CHOOSE, "guard.choose.ward"),
+    (S.GUARD_PIN, E.PROVED): Row(S.GUARD_MENU, "guard.menu"),
+    (S.GUARD_CHOOSE, E.AGAIN): Row(S.GUARD_CHOOSE, "guard.choose.retry"),
+    (S.GUARD_CHOOSE, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_CHOOSE, E.PROVED): Row(S.GUARD_MENU, "guard.menu"),
+    (S.GUARD_CHOOSE, E.CHOSEN): Row(S.GUARD_CONFIRM, "guard.confirm"),
+    (S.GUARD_MENU, E.AGAIN): Row(S.GUARD_MENU, "guard.menu.retry"),
+    (S.GUARD_MENU, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_MENU, E.TOO_LATE): Row(S.OVER, "guard.over"),
+    (S.GUARD_MENU, E.LIMITS): Row(S.GUARD_MENU, "guard.limits"),
+    (S.GUARD_MENU, E.AMOUNT): Row(S.GUARD_AMOUNT, "guard.amount.ask"),
+    (S.GUARD_MENU, E.MERCHANTS): Row(S.GUARD_CHOOSE, "guard.choose.merchant"),
+    (S.GUARD_MENU, E.BOOK): Row(S.GUARD_CHOOSE, "guard.choose.address"),
+    (S.GUARD_MENU, E.CHOSEN): Row(S.GUARD_CONFIRM, "guard.confirm"),
+    (S.GUARD_MENU, E.NONE): Row(S.GUARD_MENU, "guard.none"),
+    (S.GUARD_MENU, E.OPERATORS): Row(S.GUARD_MENU, "guard.operators"),
+    (S.GUARD_AMOUNT, E.AGAIN): Row(S.GUARD_AMOUNT, "guard.amount.retry"),
+    (S.GUARD_AMOUNT, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_AMOUNT, E.CHOSEN): Row(S.GUARD_CONFIRM, "guard.confirm"),
+    (S.GUARD_CONFIRM, E.AGAIN): Row(S.GUARD_CONFIRM, "guard.confirm.retry"),
+    (S.GUARD_CONFIRM, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_CONFIRM, E.TOO_LATE): Row(S.OVER, "guard.over"),
+    (S.GUARD_CONFIRM, E.SET): Row(S.GUARD_MENU, "guard.done"),
+    (S.GUARD_CONFIRM, E.NO): Row(S.GUARD_MENU, "guard.unchanged"),
+    (S.GUARD_CONFIRM, E.OPERATORS): Row(S.GUARD_MENU, "guard.operators"),
     # Enrolment, entered with a single-use code and an authorised card.
     (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
     (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
@@ -290,8 +337,9 @@ TABLE: dict[tuple[State, Event], Row] = {
     **_listening(
         S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.ADDRESS, S.KEYPAD_ADDRESS,
         S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN, S.APPROVER_SAY, S.APPROVER_PIN, S.APPROVER_ANSWER,
-        S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
+        S.GUARD_PIN, S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
     ),
+    **_listening(S.GUARD_CHOOSE, S.GUARD_MENU, S.GUARD_AMOUNT, S.GUARD_CONFIRM, cancelled="guard.over"),
 }  # fmt: skip
 
 #: Where the questions that want speech lead a caller whose language nobody hears: a voiceprint is not offered.
@@ -321,12 +369,11 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     if call.state in (S.OVER, S.AGENT):
         return call, Speak((), "hang_up")
     kept_digits = call.digits if event is E.STRAY_KEY else ""  # a key pressed by mistake buys no new challenge
-    if event in COUNTED:
-        # Keyed identifications are counted apart, so that they do not shorten what a caller may try with a card.
-        counter = f"{call.state}:identified" if event is E.IDENTIFIED else str(call.state)
+    if counted := _counted(call.state, event):
+        counter, most = counted
         count = call.attempts.get(counter, 0) + 1
         call = replace(call, attempts={**call.attempts, counter: count})
-        if count >= MOST.get(call.state, ATTEMPTS):
+        if count >= most:
             event = E.EXHAUSTED
     if event is E.STRAY_KEY:
         event = E.AGAIN
@@ -338,6 +385,17 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     prompt = "enrol.pin.done" if row.say == "enrol.done" and not call.consented else row.say
     digits = (kept_digits or fresh_digits[: row.fresh_digits]) if row.fresh_digits else call.digits
     return replace(call, state=row.to, digits=digits), Speak((prompt,), _then(row.to))
+
+
+def _counted(state: State, event: Event) -> tuple[str, int] | None:
+    """What this event uses up, and how often it may come."""
+    if event is E.IDENTIFIED:  # apart, so that it does not shorten what a caller may try with a card
+        return f"{state}:identified", ATTEMPTS
+    if event in COUNTED:
+        return str(state), MOST.get(state, ATTEMPTS)
+    if state is S.GUARD_MENU and event not in (E.CANCEL, E.AGENT):  # no call goes on for ever
+        return f"{state}:chosen", MENU_CHOICES
+    return None
 
 
 def _then(state: State) -> str:

@@ -19,6 +19,8 @@ from voiceprint import Outcome
 
 CODE_DIGITS = enrolment.CODE_DIGITS
 CUSTOMER_NUMBER_DIGITS = 7
+#: Keyed in place of a card by a guardian who wants to manage what her ward may pay.
+GUARDIAN_KEY = "9"
 #: From here on the caller was saying a number, and another's voice is a failure, not noise.
 SPOKEN_ATTEMPT_DIGITS = 8
 #: Customer numbers that one caller id, and that all callers without one together, may key in an hour.
@@ -96,8 +98,10 @@ def _keyed(desk: Desk, call: Call) -> Verdict:
 
 
 def _number(desk: Desk, call: Call) -> Verdict:
-    """A customer number or an enrolment code, ended with the hash key. Whether it is one is not told."""
+    """A customer number, an enrolment code or a guardian's key, and the hash key. Whether it is one is not told."""
     keys = desk.heard.keys
+    if keys == GUARDIAN_KEY:
+        return Verdict(Event.GUARDIAN, call)
     if len(keys) == CUSTOMER_NUMBER_DIGITS:
         limit = KEYED_LOOKUPS if call.caller_id else KEYED_LOOKUPS_WITHHELD
         within = desk.store.within(f"keyed:{call.caller_id}", limit, 3600)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ivr.approval import freezes
+from ivr.approval import freezes, policies
 from ivr.approval.policy import Role
+from ivr.approval.wards import WardSettings, policy_of
 from ivr.customers.enrolment import issue_code
 from ivr.ops.demo import cast
 from ivr.ops.demo.approver import PIN, Approver
@@ -26,6 +27,7 @@ from ivr.store import redis
 SPEED = 16.0
 MERCHANT = "Corner Bookshop"
 HOME, SCHOOL, NEW = "1 Main Street, Springfield", "2 School Lane, Springfield", "9 New Road, Shelbyville"
+LOWERED = policy_of(WardSettings(small=1_500))  # by the guardian who calls
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Result:
 def approver_of(phone: str) -> str:
     """The e-mail address of whoever looks after the customer with this telephone."""
     return f"approver{phone[1:]}@example.com"
+
+
+def telephone_of(ward: str) -> str:
+    """The telephone of whoever looks after the customer with that one."""
+    return ward.replace("+1415", "+1416")
+
+
+def ward_of(telephone: str) -> str:
+    """The other way round."""
+    return telephone.replace("+1416", "+1415")
 
 
 class Players:
@@ -115,7 +127,7 @@ class Players:
         """The same without a bill, with somebody who looks after her, and two addresses."""
         self._alice(phone)
         approver = cast.member(
-            self.stage, phone.replace("+1415", "+1416"), (), self.now, pin=PIN, emails=[approver_of(phone)]
+            self.stage, telephone_of(phone), (), self.now, pin=PIN, emails=[approver_of(phone)]
         )
         cast.looks_after(self.stage, role, approver, self._known[phone], self.now)
         cast.lives_at(self.stage, self._known[phone], self.now, home=HOME, school=SCHOOL)
@@ -137,6 +149,10 @@ class Players:
         self.ward(phone, Role.SUPERVISOR)
         self.owes(phone, 4900, "Urgent Help Desk")
 
+    def guardian(self, phone: str) -> None:
+        """Somebody who looks after a ward, and calls herself."""
+        self.ward(ward_of(phone))
+
     def nobody(self, phone: str) -> None:
         """A number that no customer has."""
 
@@ -151,11 +167,12 @@ class Players:
 
     def problems(self, kind: str, phone: str) -> list[str]:
         """What a scene must have left behind besides what its file says."""
-        if kind != "19":
-            return []
         with self.stage.database.transaction() as session:
-            frozen = freezes.is_frozen(session, self._known[phone].customer_id)
-        return [] if frozen else ["her payments were not stopped"]
+            if kind == "19" and not freezes.is_frozen(session, self._known[phone].customer_id):
+                return ["her payments were not stopped"]
+            if kind == "22" and policies.own(session, self._known[ward_of(phone)].customer_id)[1] != LOWERED:
+                return ["the ward's limits were not changed"]
+        return []
 
     def remember(self, record: CallRecord) -> None:
         """What a recording of this call would play back tomorrow."""
@@ -176,6 +193,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "17": Players.small_to_a_new_address,
     "18": Players.large,
     "19": Players.under_pressure,
+    "22": Players.guardian,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
 

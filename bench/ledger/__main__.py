@@ -73,7 +73,7 @@ def run_growth(bars: Bars, options: argparse.Namespace, console: Console) -> Non
 def run_fair(bars: Bars, options: argparse.Namespace, console: Console) -> None:
     held = fairness.draws(members=7, blocks=options.draws, seed=1)
     probability = fairness.chi_squared(held)
-    table = Table("member", "held", title=f"{options.draws:,} draws with the function of RFC 9381")
+    table = Table("member", f"held, of {options.draws:,} draws with the function of RFC 9381")
     for name, times in sorted(held.items()):
         table.add_row(name, f"{times:,}")
     console.print(table)

@@ -37,7 +37,8 @@ def run_all(seeds: Iterable[int], *, halts: bool, jobs: int, what: str) -> Seeds
             found.runs += 1
             if isinstance(each, str):
                 found.broken.append(each)
-                print(f"BROKEN {each}; replay: python -m bench.ledger seed {each.split()[1].rstrip(':')}", flush=True)
+                command = f"python -m bench.ledger seed {each.split()[1].rstrip(':')}{' --halts' if halts else ''}"
+                print(f"BROKEN {each}; replay: {command}", flush=True)
                 continue
             height, records, terms, suspended, plan = each
             found.blocks, found.records = found.blocks + height, found.records + records

@@ -87,7 +87,7 @@ def test_an_approved_payment_is_debited_by_the_worker(
     payment = family.pay(family.bill(NORMAL))
     worker.run(bank_settings, threading.Event(), once=True, channels={})
     assert family.state(payment) is State.AWAITING  # nothing before somebody agreed
-    assert family.answers(guardian, payment) is Result.APPROVED
+    assert family.answers(guardian, payment, now=NOW) is Result.APPROVED
     worker.run(bank_settings, threading.Event(), once=True, channels={})
     assert history(family.database, payment.id) == [
         "created", "verifying", "awaiting", "approved", "debiting", "authorised", "paid",

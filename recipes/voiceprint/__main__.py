@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
+
 from recipes.voiceprint.backend import cohort_embeddings, fit_backend
 from recipes.voiceprint.calibrate import calibrate, rounds_of_calls
 from recipes.voiceprint.data import CropSampler, load_noises, load_speakers
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is, without training")
     args = parser.parse_args()
 
+    torch.set_flush_denormal(True)  # of the whole process: half the time of training, and nobody else's arithmetic
     arch = Architecture()
     speakers, development = load_speakers(args.speech)
     noises = load_noises(args.speech)

@@ -221,7 +221,6 @@ class Trainer:
 def train(trainer: Trainer, sampler: CropSampler, noises: list[Clip], workers: int = 1) -> None:
     """Runs until the schedule's minutes are spent; a checkpoint every two minutes."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     trainer.encoder.train()
     schedule = trainer.schedule
     while trainer.done < 1:

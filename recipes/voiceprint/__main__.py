@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is, without training")
     args = parser.parse_args()
 
-    torch.set_flush_denormal(True)  # of the whole process: half the time of training, and nobody else's arithmetic
+    torch.set_flush_denormal(True)  # of this whole process: subnormal numbers slow the training
     arch = Architecture()
     speakers, development = load_speakers(args.speech)
     noises = load_noises(args.speech)

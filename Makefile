@@ -1,10 +1,13 @@
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make test    all tests, from nothing
+# make shots   pictures of the pages into build/shots, and of them those of the documentation (needs Chromium)
 # make bench   the figures that the README quotes
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
 # make bench-payments   notices matched and debits made per second
+# make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
+# make bench-ledger   the ledger: 10,000 simulated consortia, real nodes killed and timed (SEEDS=10000)
 PYTHON ?= python3.11
 BIN := .venv/bin
 # Where a CPU build of PyTorch lies, for machines whose default index serves a build with several GB of CUDA.
@@ -12,12 +15,13 @@ TORCH_INDEX ?=
 SPEECH ?= ../shared/speech
 BREAK ?=
 PAYMENTS ?= 1000
+SEEDS ?= 10000
 # A folder of official Vosk models, to be heard beside ours.
 VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo test lint bench bench-digits bench-faults bench-payments bench-voice clean
+.PHONY: demo test lint shots bench bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -34,11 +38,16 @@ demo: .venv/.installed
 	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))
 
 test: .venv/.tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+shots: .venv/.tested
+	IVR_SHOTS=build/shots $(BIN)/python -m pytest tests/test_console_people_browser.py -k axe
+	mkdir -p docs/images
+	cp build/shots/en-request.png build/shots/en-limits.png docs/images/
 
 bench: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
@@ -49,6 +58,12 @@ bench: .venv/.installed
 
 bench-faults: .venv/.tested
 	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
+
+bench-approvals: .venv/.tested
+	$(BIN)/python -m bench.approvals
+
+bench-ledger: .venv/.tested
+	$(BIN)/python -m bench.ledger --seeds $(SEEDS)
 
 bench-payments: .venv/.tested
 	$(BIN)/python -m bench.payments

@@ -7,7 +7,8 @@ are given, too; card numbers found, and wrong cards accepted, as a call hears an
 other speech; how far confidence is to be believed; what it all costs. Intervals of 95 %, speakers drawn with
 replacement. Each bar is a line ``PASS|MISS name value target n``. Everything is written to
 ``bench/results/digits.json``, of which ``python -m bench.digits_report`` makes the model card's tables and plot.
-Nothing may be tuned on these figures.
+Stopped and started again, it hears nothing twice that it has heard (``bench/results/digits/``). Nothing may be tuned on
+these figures.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import vosk
 
 from bench.hearing import cards, costs, other, reliability, sets
 from bench.hearing.ears import CALL, LOOP, PEER, Answer, Ears
-from bench.hearing.rates import Verdicts, figures
+from bench.hearing.rates import Verdicts, figures, rate
 from ivr.speech.confidence import Calibration
 from recipes.digits.evaluate import Spoken
 
@@ -101,6 +102,11 @@ def calls(ears: Ears, tests: sets.Tests, model: Path, verdicts: Verdicts) -> Res
             outcomes += cards.outcomes(name, condition, spoken, answers)
             heard += zip(spoken, answers, strict=True)
     found = cards.judge(outcomes, verdicts)
+    for condition, spoken in tests.get(sets.MACHINES, {}).items():  # no people: beside the bars, not among them
+        title = f"{sets.MACHINES}, {condition}"
+        by_machines = cards.outcomes(sets.MACHINES, condition, spoken, ears.hear(CALL, spoken, title))
+        found["found"][title] = cards.found(by_machines)
+        print(f"{title}: the card is found in {rate(by_machines, lambda o: o.found)}")
     if calibration := Calibration.read(model):
         said, answers = [s for s, _ in heard], [a for _, a in heard]
         found["reliability"] = {
@@ -122,7 +128,7 @@ def main() -> None:
     if "costs" in args.parts:
         costed = tests["commands_16"]["clean"][:: max(1, len(tests["commands_16"]["clean"]) // COSTED)]
         summary["costs"] = costs.costs(args.model, costed, RESULTS.parent, verdicts)
-    with Ears(args.model, vosk_models(args.vosk), args.jobs) as ears:
+    with Ears(args.model, vosk_models(args.vosk), args.jobs, RESULTS.parent / "digits") as ears:
         if "tests" in args.parts:
             summary["tests"] = error_rates(ears, tests, args.peer_strings, verdicts)
         if "cards" in args.parts:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.digits import RESULTS
-from bench.hearing.ears import CALL_GRAMMAR, LOOP
+from bench.hearing.ears import CALL, CALL_GRAMMAR, LOOP
 from bench.hearing.reliability import plot
 
 NAMES = {
@@ -111,10 +111,11 @@ def reliability(found: dict[str, Any]) -> Iterator[str]:
 
 def false_digits(found: dict[str, Any]) -> Iterator[str]:
     lines = [
-        [name, str(of["recordings"]), f"{of['minutes']:.1f}", f"{of[LOOP]:.2f}", f"{of[CALL_GRAMMAR]:.2f}"]
+        [name, str(of["recordings"]), f"{of['minutes']:.1f}", *(f"{of[w]:.2f}" for w in (LOOP, CALL_GRAMMAR, CALL))]
         for name, of in found.items()
     ]
-    yield from table(("Recordings", "Number", "Minutes", "False digits a minute, loop of digits", "card turn"), lines)
+    rates = ("False digits a minute, loop of digits", "card turn, as heard", "card turn, acted on")
+    yield from table(("Recordings", "Number", "Minutes", *rates), lines)
 
 
 def bars(found: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -9,6 +9,8 @@ from ivr import log
 from ivr import services as service_parts
 from ivr.api import bank_notices, stripe_events
 from ivr.carrier import stream, webhooks
+from ivr.console import people
+from ivr.keys import Keyring
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
 
@@ -34,6 +36,7 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
     app.register_blueprint(stripe_events.blueprint)
     if services.confirmations and settings.bank_notice_secret:
         bank_notices.install(app, settings, services.confirmations)
+    people.install(app, services, Keyring.load(settings))
 
     @app.get("/health")
     def health() -> tuple[dict[str, str], int]:

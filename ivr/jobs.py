@@ -17,6 +17,7 @@ from sqlalchemy import JSON, Index, String, or_, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from ivr.store.db import Base, Database
+from ivr.store.insert import insert_new
 
 _NOT_DONE = text("done_at IS NULL")
 
@@ -99,12 +100,10 @@ class Held:
 
 def put(session: Session, kind: str, payload: dict[str, Any], dedupe_key: str, run_at: datetime) -> Job:
     """Queue a job in the caller's transaction. The same ``dedupe_key`` gives the job queued first."""
-    if job := session.scalar(select(Job).where(Job.dedupe_key == dedupe_key)):
-        return job
-    job = Job(kind=kind, payload=payload, dedupe_key=dedupe_key, run_at=run_at)
-    session.add(job)
-    session.flush()
-    return job
+    session.flush()  # what the job is about comes first
+    values = {"id": secrets.token_hex(8), "kind": kind, "payload": payload, "dedupe_key": dedupe_key, "run_at": run_at}
+    insert_new(session, Job, {**values, "attempts": 0})
+    return session.scalars(select(Job).where(Job.dedupe_key == dedupe_key)).one()
 
 
 def wake(session: Session, dedupe_key: str, now: datetime) -> None:

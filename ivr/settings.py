@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from typing import Literal
+from zoneinfo import available_timezones
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,6 +40,8 @@ class Settings(BaseSettings):
     auth_token: SecretStr = Field(SecretStr(""), description="The carrier account's token; it signs every webhook.")
     agent_number: str | None = Field(None, description="Who answers when a caller presses 0 (E.164).")
     sms_from: str | None = Field(None, description="Our number (E.164) that notices by text message come from.")
+    calls_from: str | None = Field(None, description="Our number (E.164) that calls to approvers come from.")
+    time_zone: str = Field("UTC", description="Of quiet hours, in which nobody is rung up; such as Europe/Berlin.")
     smtp_url: SecretStr | None = Field(None, description="Mail server for notices: smtp://user:password@host:587.")
     smtp_from: str | None = Field(None, description="The address that mail comes from.")
     locale: Locale = Field("en", description="Language of callers we know nothing of.")
@@ -65,7 +68,17 @@ class Settings(BaseSettings):
         None, description="Shared with a bank that confirms debits: signs its notices and our answers (whsec_...)."
     )
 
+    ledger_url: str | None = Field(None, description="Our node of the consortium ledger; with none, nothing is told.")
+    ledger_token: SecretStr = Field(SecretStr(""), description="The token in the member.json of our node.")
+
     webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, given: str) -> str:
+        if given not in available_timezones():
+            raise ValueError("an IANA time zone, such as Europe/Berlin")
+        return given
 
     @field_validator("bank_notice_secret")
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 
 from bench.digits_report import markdown
 from bench.hearing import cards, machines, other, rates, reliability, wrong_cards
-from bench.hearing.ears import Answer, counted
+from bench.hearing.ears import CALL, LOOP, Answer, Ears, counted
+from ivr.resources import shipped
+from ivr.speech.audio import read_audio
 from ivr.speech.numbers import Hypothesis, edit_distance
 from ivr.speech.pan import is_complete, luhn_valid
 from recipes.digits.evaluate import Spoken
@@ -102,7 +106,8 @@ def test_what_is_found_and_what_is_wrong_is_judged_as_a_call_compares(capsys: py
     assert cards.at_no_wrong_card(of) == (0.75, {"t, clean": pytest.approx(1 / 3)})
     verdicts = rates.Verdicts()
     figures = cards.judge(of, verdicts)
-    assert figures["wrong"][wrong_cards.NEIGHBOURS]["strings"] == 1  # type: ignore[index]
+    assert figures["wrong"][wrong_cards.NEIGHBOURS]["strings"] == 1
+    assert figures["found"]["t, clean"]["value"] == pytest.approx(2 / 3)
     assert {line["name"]: line["reached"] for line in verdicts.lines}["wrong_cards/neighbours_accepted"] is False
     assert SAID not in capsys.readouterr().out
 
@@ -118,6 +123,32 @@ def test_errors_are_counted_for_each_string() -> None:
 )
 def test_digits_that_were_said_are_not_false(text: str, digits: int) -> None:
     assert other.digits_in(text) == digits
+
+
+def test_a_call_acts_on_card_numbers_only_that_were_more_probably_said_than_not() -> None:
+    def said(digits: str, confidence: float) -> Answer:
+        return Answer("4539", 0.1, numbers=(Hypothesis(digits, 0.0, confidence),))
+
+    assert other.digits_heard(LOOP, Answer("four five", 0.1)) == 2
+    assert other.digits_heard(CALL, said(SAID, 0.9)) == 16
+    assert other.digits_heard(CALL, said(SAID, 0.4)) == 0
+    assert other.digits_heard(CALL, said(SAID[:6], 0.9)) == 0
+
+
+def test_a_bench_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    model, pcm = shipped("models/digits"), read_audio(shipped("fixtures/audio/alice/two.wav"))
+    two = [Spoken(pcm, "2", "alice")]
+    with Ears(model, {}, 1, tmp_path) as ears:
+        assert [a.digits for a in ears.hear(LOOP, two, "two")] == ["2"]
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(pickle.dumps([Answer("3", 0.1)]))  # so that it is seen whether it was read
+    with Ears(model, {}, 1, tmp_path) as ears:
+        assert [a.digits for a in ears.hear(LOOP, two, "two")] == ["3"]
+        assert [a.digits for a in ears.hear(LOOP, [Spoken(pcm[1:], "2", "alice")], "two")] == ["2"]
+    changed = Path(shutil.copytree(model, tmp_path / "model"))
+    (changed / "conf" / "model.conf").write_text((changed / "conf" / "model.conf").read_text() + "\n")
+    with Ears(changed, {}, 1, tmp_path) as ears:
+        assert [a.digits for a in ears.hear(LOOP, two, "two")] == ["2"]
 
 
 def test_reliability_is_that_of_its_steps(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_what_is_rendered_is_recognised_again(locale: str) -> None:
         "digits": "4 7 1 9",
         "choices": "Number 1: x.",
     }
-    values |= {"receipt": "9 9", "number": "1"}
+    values |= {"receipt": "9 9", "number": "1", "name": "home", "payer": "Lea"}
+    values |= {"menu": "Press 1.", "limits": "Small payments end at 1 euro.", "change": "home can be paid again."}
     for prompt in prompts.ids(locale):
         line = prompts.Line.of(prompt, **values)
         assert prompts.recognise(prompts.render(line, locale)) == (prompt, dict(line.values))

@@ -87,9 +87,9 @@ def test_bad_input_is_refused_and_leaves_nothing(database: Database, now: dateti
 def test_the_same_number_or_contact_twice_is_there_once(database: Database, now: datetime) -> None:
     with database.transaction() as session:
         customer = add_customer(session, phones=[PHONE, PHONE], now=now)
-        add_caller_id(session, customer.id, PHONE)
+        add_caller_id(session, customer.id, PHONE, now)
         for _ in range(2):
-            add_contact(session, customer.id, ContactKind.EMAIL, "a@example.com")
+            add_contact(session, customer.id, ContactKind.EMAIL, "a@example.com", now)
     with database.transaction() as session:
         (found,) = customers_for_caller(session, PHONE)
         assert len(found.contacts) == 1

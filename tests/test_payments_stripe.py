@@ -26,7 +26,7 @@ from werkzeug.serving import make_server
 
 from ivr.api import stripe_events
 from ivr.api.stripe_events import BadEvent, read
-from ivr.call.engine import _DECLINES, Engine
+from ivr.call.engine import _FAILURES, Engine
 from ivr.call.flow import Call
 from ivr.call.flow import Event as CallEvent
 from ivr.customers.models import Card, Contact, Notice
@@ -337,7 +337,7 @@ def test_decline_codes_become_few_reasons(code: str | None, expected: DeclineRea
 )
 def test_a_caller_is_not_told_what_points_to_fraud(code: str) -> None:
     assert code in REASONS
-    assert reason(code) not in _DECLINES
+    assert reason(code) not in _FAILURES
 
 
 def test_a_missing_permission_for_telephone_orders_needs_a_person_who_is_told_so(

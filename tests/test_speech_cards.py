@@ -101,6 +101,13 @@ def test_a_repair_that_an_alternative_speaks_for_comes_first() -> None:
     assert candidates(heard(best, other, apart=0.5))[0] == VISA
 
 
+def test_what_is_known_to_be_no_card_number_is_not_repaired() -> None:
+    missing = VISA[:7] + VISA[8:]
+    assert candidates([Hypothesis(missing, 0.0)])
+    assert candidates([Hypothesis(missing, 0.0, confidence=0.0)]) == []
+    assert candidates([Hypothesis(missing, 0.0, 0.0), Hypothesis(OTHER, -1.0, 0.9)]) == [OTHER]
+
+
 def test_nothing_heard_gives_no_candidate() -> None:
     assert candidates([]) == candidates(heard("")) == candidates(heard("42")) == []
 

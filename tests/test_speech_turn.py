@@ -11,7 +11,9 @@ from ivr.resources import shipped
 from ivr.speech.audio import FRAME_BYTES, Pcm, pcm_to_ulaw, read_audio
 from ivr.speech.cards import candidates
 from ivr.speech.expect import EndReason, Expect, Heard
-from ivr.speech.recogniser import DigitModel
+from ivr.speech.numbers import edit_distance
+from ivr.speech.pan import is_complete
+from ivr.speech.recogniser import DigitModel, Recogniser
 from ivr.speech.turn import Listening
 
 SILENCE = b"\xff" * FRAME_BYTES
@@ -56,6 +58,7 @@ def test_a_card_number_ends_the_turn_half_a_second_after_its_last_digit(model: D
     assert CARD in candidates(heard.hypotheses)
     assert heard.confidence
     assert 0.5 < heard.confidence <= 1
+    assert all((h.confidence or 0.0) > 0 if is_complete(h.digits) else h.confidence == 0 for h in heard.hypotheses)
     assert 300 <= quiet_ms <= 750
 
 
@@ -202,3 +205,23 @@ def test_without_a_model_keys_are_taken_and_speech_is_not() -> None:
     assert not any(turn.frame(pcm_to_ulaw(said("alice/two.wav"))[at : at + 160]) for at in range(0, 1600, 160))
     assert turn.key("2")
     assert turn.close().answer == 2
+
+
+class Failing(DigitModel):
+    """The shipped model, but for the recogniser of card numbers, which fails when a turn ends."""
+
+    proved = False
+
+    def card_recogniser(self) -> Recogniser | None:
+        recogniser = super().card_recogniser()
+        if recogniser and self.proved:
+            recogniser.finish = lambda n: [][n]  # type: ignore[method-assign]
+        return recogniser
+
+
+def test_a_recogniser_that_fails_at_the_end_leaves_what_the_other_heard() -> None:
+    model = Failing(shipped("models/digits"))
+    model.proved = True
+    heard, _ = listen(model, Expect.card(), said("alice/card.wav"))
+    assert heard.end is EndReason.COMPLETE
+    assert edit_distance(CARD, heard.hypotheses[0].digits) <= 1

@@ -84,3 +84,26 @@ def test_every_migration_can_be_taken_back(bare: Database) -> None:
     with bare.engine.begin() as connection:
         command.downgrade(config(connection), "base")
         assert inspect(connection).get_table_names() == ["alembic_version"]
+
+
+def test_rows_that_others_name_survive_the_columns_of_approvals(bare: Database) -> None:
+    """SQLite makes a table anew where it cannot alter it, and cannot drop one that others name."""
+    upgrade(bare)
+    with bare.engine.begin() as connection:
+        command.downgrade(config(connection), "0008")
+        now = "2026-11-01 00:00:00+00:00"
+        for statement in (
+            f"INSERT INTO customers (id, number, locale, test, created_at) VALUES ('c', '1', 'en', true, '{now}')",
+            "INSERT INTO caller_ids (e164, customer_id) VALUES ('+14155550100', 'c')",
+            "INSERT INTO contacts (id, customer_id, kind, address) VALUES ('k', 'c', 'sms', '+14155550100')",
+            "INSERT INTO bills (id, customer_id, merchant, amount_minor, currency, description, status, created_at)"
+            f" VALUES ('b', 'c', 'Bookshop', 5, 'USD', '', 'open', '{now}')",
+        ):
+            connection.execute(text(statement))
+    upgrade(bare)
+    with bare.engine.begin() as connection:
+        assert connection.execute(text("SELECT minor FROM customers")).scalars().all() in ([False], [0])
+        assert connection.execute(text("SELECT kind, ship_to FROM bills")).all() == [("", None)]
+        command.downgrade(config(connection), "0008")
+    with bare.engine.connect() as connection:
+        assert connection.execute(text("SELECT address FROM contacts")).scalars().all() == ["+14155550100"]

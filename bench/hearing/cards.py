@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def at_no_wrong_card(of: Sequence[Outcome]) -> tuple[float, dict[str, float]] | 
     return None
 
 
-def judge(of: Sequence[Outcome], verdicts: Verdicts) -> dict[str, object]:
+def judge(of: Sequence[Outcome], verdicts: Verdicts) -> dict[str, Any]:
     """Print what came of all card numbers, and a line for each bar; the figures for the record."""
     tests = {(o.test, o.condition): [p for p in of if (p.test, p.condition) == (o.test, o.condition)] for o in of}
     shares = {f"{test}, {condition}": found(mine) for (test, condition), mine in tests.items()}
@@ -112,8 +113,8 @@ def judge(of: Sequence[Outcome], verdicts: Verdicts) -> dict[str, object]:
             f"{counts['at_most_of_strings']:.3%} of strings, {counts['at_most_of_speakers']:.2%} by speakers"
         )
     if best := at_no_wrong_card(of):
-        shares = ", ".join(f"{test} {share:.2%}" for test, share in best[1].items())
-        print(f"  none from confidence {best[0]} on (the service's: {LEAST_CONFIDENCE}); found then: {shares}")
+        then = ", ".join(f"{test} {share:.2%}" for test, share in best[1].items())
+        print(f"  none from confidence {best[0]} on (the service's: {LEAST_CONFIDENCE}); found then: {then}")
     verdicts.add("wrong_cards/strings", len(of), WANTED_STRINGS, len(of), at_least=True)
     verdicts.add("wrong_cards/neighbours_accepted", by_class[NEIGHBOURS]["lists"], 0, len(of))
     verdicts.add("wrong_cards/all_accepted", sum(c["lists"] for c in by_class.values()), 0, len(of))

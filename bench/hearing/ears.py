@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ import vosk
 from scipy.signal import resample_poly
 
 from bench.hearing.rates import Heard
+from ivr import speech
 from ivr.speech.audio import SAMPLE_RATE
 from ivr.speech.expect import Expect
 from ivr.speech.numbers import Hypothesis, edit_distance
 from ivr.speech.recogniser import DigitModel, Grammar, sample_rate
+from recipes.digits import confidence, evaluate
 from recipes.digits.confidence import hear
 from recipes.digits.evaluate import GRAMMAR, VALUE, Spoken, digits_of
 from recipes.digits.evaluate import hear as vosk_hears
@@ -115,11 +119,16 @@ def _hear(task: tuple[str, str, np.ndarray]) -> Answer:
 
 
 class Ears:
-    """Hears with recognisers by name: LOOP, CALL, PEER, a grammar of the service's, a folder of ``others``."""
+    """Hears with recognisers by name: LOOP, CALL, PEER, a grammar of the service's, a folder of ``others``.
 
-    def __init__(self, model: Path, others: dict[str, Path], jobs: int) -> None:
+    What was heard of a test is written to ``kept``, and read from there when the same recogniser, of the same code, is
+    to hear the same test again, so that a bench that was stopped goes on where it was.
+    """
+
+    def __init__(self, model: Path, others: dict[str, Path], jobs: int, kept: Path) -> None:
         self._model = model
         self.others = others
+        self._kept = kept
         self._pool = multiprocessing.get_context("spawn").Pool(jobs)
 
     def __enter__(self) -> Ears:
@@ -131,7 +140,12 @@ class Ears:
 
     def hear(self, name: str, spoken: Sequence[Spoken], title: str) -> list[Answer]:
         """An answer for each; a line of progress now and then."""
-        tasks = [(name, str(self.others.get(name, self._model)), s.samples) for s in spoken]
+        folder = self.others.get(name, self._model)
+        tasks = [(name, str(folder), s.samples) for s in spoken]
+        file = self._kept / f"{_fingerprint(name, folder, spoken)}.pickle"
+        if file.exists():
+            kept: list[Answer] = pickle.loads(file.read_bytes())
+            return kept
         answers: list[Answer] = []
         told_s = started_s = time.monotonic()
         for answer in self._pool.imap(_hear, tasks, chunksize=4):
@@ -139,11 +153,26 @@ class Ears:
             if time.monotonic() - told_s > _PROGRESS_S:
                 told_s = time.monotonic()
                 print(f"  ... {title}, {name}: {len(answers)} of {len(tasks)}, {told_s - started_s:.0f} s", flush=True)
+        self._kept.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".part").write_bytes(pickle.dumps(answers))
+        file.with_suffix(".part").rename(file)
         return answers
 
     def heard(self, name: str, spoken: Sequence[Spoken], title: str) -> list[Heard]:
         """As ``hear``, counted against what was said."""
         return counted(spoken, self.hear(name, spoken, title))
+
+
+def _fingerprint(name: str, folder: Path, spoken: Sequence[Spoken]) -> str:
+    """Of a recogniser, every file of its model, the code that hears, and what it is to hear."""
+    of = hashlib.sha256(name.encode())
+    model = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix not in (".md", ".png"))
+    code = sorted(Path(speech.__file__).parent.glob("*.py"))
+    for file in (*model, *code, Path(evaluate.__file__), Path(confidence.__file__), Path(__file__)):
+        of.update(file.read_bytes())
+    for s in spoken:
+        of.update(s.samples.tobytes())
+    return of.hexdigest()
 
 
 def counted(spoken: Sequence[Spoken], answers: Sequence[Answer]) -> list[Heard]:

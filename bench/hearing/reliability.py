@@ -11,6 +11,7 @@ import numpy as np
 from bench.hearing.ears import Answer
 from ivr.speech.confidence import Calibration
 from ivr.speech.numbers import aligned
+from ivr.speech.pan import is_complete
 from recipes.digits.evaluate import Spoken
 
 BINS = 10
@@ -28,7 +29,7 @@ class Judged:
 def of_numbers(spoken: Sequence[Spoken], answers: Sequence[Answer]) -> Iterator[Judged]:
     """The best whole card number of each turn."""
     for s, a in zip(spoken, answers, strict=True):
-        known = [h for h in a.numbers if h.confidence is not None]
+        known = [h for h in a.numbers if is_complete(h.digits)]
         if known:
             best = max(known, key=lambda h: h.score)
             yield Judged(s.speaker, float(best.confidence or 0.0), best.digits == s.digits)

@@ -24,6 +24,7 @@ from recipes.heldout import rows
 #: By test, then by condition: as it arrives.
 Tests = dict[str, dict[str, list[Spoken]]]
 CARD_TESTS = ("fsdd_16", "commands_16")
+MACHINES = "machines_16"
 #: Shorter "numbers" are transcripts gone wrong: their recordings are as long as the others.
 _SHORTEST_PHONE_NUMBER = 7
 
@@ -61,7 +62,7 @@ def tests(speech: Path, fsdd: int, commands: int) -> Tests:
             "commands_single": [strings.alone(clip, text, s) for text, clip, s in single],
             "phone_numbers": [strings.alone(clip, text, s) for text, clip, s in numbers],
             "digit_strings_mx": [strings.alone(clip, text, s) for text, clip, s in mexican],
-            "machines_16": machines.numbers(seed),
+            MACHINES: machines.numbers(seed),
         }
         rng = np.random.default_rng(seed)
         for name, spoken in now.items():

@@ -14,16 +14,20 @@ from datetime import datetime
 
 import structlog
 
+from ivr.approval import gate, ringing
+from ivr.approval.requests import NOT_APPROVED, NOT_IN_TIME
 from ivr.call import flow
 from ivr.call.flow import Call, Event, Speak, State
 from ivr.call.judging import Judge
 from ivr.call.listening import expectation
-from ivr.call.prompts import Line, spoken_amount, spoken_choices, spoken_digits
+from ivr.call.prompts import Line, spoken_addresses, spoken_amount, spoken_choices, spoken_digits
+from ivr.call.prompts.guardian import guardian_values
 from ivr.call.session import Answer, CallStore, Outcome
 from ivr.customers.lookup import customers_for_caller
+from ivr.customers.models import Customer
 from ivr.locales import LOCALES
 from ivr.payments.bank import DeclineReason
-from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key, start_payment
+from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
 from ivr.speech.expect import EndReason, Heard
@@ -32,10 +36,15 @@ from ivr.store.db import Database
 log = structlog.get_logger()
 
 #: Questions that one key answers; elsewhere it means nothing.
-ONE_KEY = {State.BILL, State.KEYPAD_BILL, State.KEYPAD_CONFIRM, State.CONSENT}
+ONE_KEY = {
+    State.BILL, State.KEYPAD_BILL, State.ADDRESS, State.KEYPAD_ADDRESS, State.KEYPAD_CONFIRM, State.CONSENT,
+    State.APPROVER_ANSWER, State.GUARD_CHOOSE, State.GUARD_MENU, State.GUARD_CONFIRM,
+}  # fmt: skip
 
-# What a caller is told of a decline; of every other reason only that there was one.
-_DECLINES: dict[str, Event] = {
+# What a caller is told of a payment that failed; of every other reason only that the bank did not take it.
+_FAILURES: dict[str, Event] = {
+    NOT_APPROVED: Event.NOT_APPROVED,
+    NOT_IN_TIME: Event.NOT_IN_TIME,
     DeclineReason.INSUFFICIENT_FUNDS: Event.NO_FUNDS,
     DeclineReason.EXPIRED: Event.CARD_EXPIRED,
     DeclineReason.UNAVAILABLE: Event.ISSUER_AWAY,
@@ -84,6 +93,25 @@ class Engine:
         call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=self._heard)
         return self._advance(0, Outcome(Event.RANG, call))
 
+    def ring_approver(self, sid: str, request_id: str, approver_id: str) -> Answer:
+        """Somebody took up a call that we placed to an approver. It tells nothing before she has proved who she is."""
+        if first := self.store.answer(sid, 1):
+            return first
+        with self._database.transaction() as session:
+            number = ringing.whom(session, request_id, approver_id, self._clock())
+            approver = session.get(Customer, approver_id)
+        # We dialled her number ourselves: better than that a carrier vouches for it.
+        call = Call(
+            sid,
+            approver.locale if approver else self._locale,
+            attestation=flow.FULL_ATTESTATION,
+            customer_ids=(approver_id,),
+            customer_id=approver_id,
+            request_id=request_id,
+            heard=self._heard,
+        )
+        return self._advance(0, Outcome(Event.ASKED if number else Event.TOO_LATE, call))
+
     def turn_over(self, sid: str, step: int) -> Answer | None:
         """The listening turn, or the hold, of ``step`` is over: what comes next.
 
@@ -92,7 +120,7 @@ class Engine:
         call = self._call_at(sid, step)
         if isinstance(call, Answer):
             return call
-        if call.state is State.DEBIT:
+        if call.state in (State.DEBIT, State.APPROVAL):
             return self._advance(step, self._debit(call))
         outcome = self.store.outcome(sid, step)
         if outcome is None and self.store.stream_opened(sid, step):
@@ -168,14 +196,17 @@ class Engine:
         assert call.card_id
         try:
             with self._database.transaction() as session:
-                start_payment(
+                gate.start(
                     session,
                     bill_id=str(call.bill["id"]),
                     customer_id=call.customer_id,
                     card_id=call.card_id,
                     idempotency_key=self._payment_key(call),
                     call_sid=call.sid,
-                    evidence={"factors": list(call.evidence), "attestation": call.attestation},
+                    factors=call.evidence,
+                    attestation=call.attestation,
+                    attested=call.attested,
+                    address_id=call.address_id,
                     now=self._clock(),
                     bank=self._bank,
                     test_bank=self._test_bank,
@@ -195,7 +226,9 @@ class Engine:
         if payment is None:
             return Outcome(self._start_payment(call), call)
         if payment.state in FAILED:
-            return Outcome(_DECLINES.get(payment.decline_reason or "", Event.DECLINED), call)
+            return Outcome(_FAILURES.get(payment.decline_reason or "", Event.DECLINED), call)
+        if payment.state is PaymentState.AWAITING:
+            return Outcome(Event.AWAITING, call)
         if payment.state is PaymentState.LINKED:
             return Outcome(Event.LINKED, call)
         if payment.state is PaymentState.HELD:
@@ -208,12 +241,18 @@ class Engine:
 
 def _lines(call: Call, speak: Speak) -> tuple[Line, ...]:
     """The prompts with everything that they may say of this call."""
-    values: dict[str, str] = {"digits": spoken_digits(call.digits), "last4": spoken_digits(call.last4)}
+    values: dict[str, str] = {
+        "digits": spoken_digits(call.digits), "last4": spoken_digits(call.last4), "payer": call.payer
+    }  # fmt: skip
     if call.bill:
         values["merchant"] = str(call.bill["merchant"])
         values["amount"] = spoken_amount(int(call.bill["amount_minor"]), str(call.bill["currency"]), call.locale)
     if call.bills:
         values["choices"] = spoken_choices(call.bills, call.locale)
+    if call.addresses:
+        values["choices"] = spoken_addresses([name for name, _ in call.addresses], call.locale)
+    if call.ward or call.options:
+        values |= guardian_values(call)
     if call.receipt:
         values["receipt"] = spoken_digits(call.receipt)
     return tuple(Line.of(prompt, **values) for prompt in speak.prompts)

@@ -15,6 +15,8 @@ from ivr.locales import LOCALES
 FULL_ATTESTATION = "TN-Validation-Passed-A"
 ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
 HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
+APPROVAL_HOLDS = 30  # the same where somebody must agree first: five minutes, a word every ten seconds
+MENU_CHOICES = 12  # how often a guardian may choose from her menu in one call
 
 
 class State(StrEnum):
@@ -26,9 +28,21 @@ class State(StrEnum):
     PIN = "pin"
     BILL = "bill"
     KEYPAD_BILL = "keypad_bill"
+    ADDRESS = "address"
+    KEYPAD_ADDRESS = "keypad_address"
     CONFIRM = "confirm"
     KEYPAD_CONFIRM = "keypad_confirm"
+    EXTRA_PIN = "extra_pin"  # she has spoken, and her policy wants the payment password besides
     DEBIT = "debit"
+    APPROVAL = "approval"  # somebody else must agree; she holds
+    APPROVER_SAY = "approver_say"  # we rang somebody who must agree to another's payment
+    APPROVER_PIN = "approver_pin"
+    APPROVER_ANSWER = "approver_answer"
+    GUARD_PIN = "guard_pin"  # a guardian manages what her ward may pay
+    GUARD_CHOOSE = "guard_choose"  # a ward, a merchant, an address
+    GUARD_MENU = "guard_menu"
+    GUARD_AMOUNT = "guard_amount"
+    GUARD_CONFIRM = "guard_confirm"
     CONSENT = "consent"
     ENROL_1 = "enrol_1"
     ENROL_2 = "enrol_2"
@@ -54,9 +68,14 @@ class Event(StrEnum):
     ONE_BILL = "one_bill"
     SEVERAL_BILLS = "several_bills"
     CHOSEN = "chosen"
+    ADDRESSES = "addresses"  # there are several that the goods may go to
     TOO_LARGE = "too_large"
     CONFIRMED = "confirmed"
+    NEEDS_PIN = "needs_pin"
     PENDING = "pending"
+    AWAITING = "awaiting"
+    NOT_APPROVED = "not_approved"
+    NOT_IN_TIME = "not_in_time"
     HELD = "held"
     PAID = "paid"
     DECLINED = "declined"
@@ -64,7 +83,21 @@ class Event(StrEnum):
     CARD_EXPIRED = "card_expired"
     ISSUER_AWAY = "issuer_away"
     LINKED = "linked"
+    ASKED = "asked"  # an approver took up the call that we placed
+    PROVED = "proved"
+    AGREED = "agreed"
+    FROZEN = "frozen"
+    TOO_LATE = "too_late"  # what was asked is decided, or not hers to answer any more
+    GUARDIAN = "guardian"  # somebody says that she is one; true or not is not said
+    WARDS = "wards"  # she has proved it, and looks after several
+    LIMITS = "limits"
+    AMOUNT = "amount"
+    MERCHANTS = "merchants"
+    BOOK = "book"
+    NONE = "none"  # there is nothing to choose from
+    OPERATORS = "operators"  # the policy is an operator's own: she cannot change it
     MAY_ENROL = "may_enrol"
+    MAY_SET_PIN = "may_set_pin"  # the same without a voice: a minor whose guardian did not agree to a voiceprint
     YES = "yes"
     NO = "no"
     HEARD = "heard"  # one of the three enrolment strings
@@ -94,11 +127,18 @@ class Call:
     code_keyed: bool = False  # an enrolment code was keyed; it lies sealed in the session
     bills: tuple[Mapping[str, str | int], ...] = ()
     bill: Mapping[str, str | int] | None = None
+    addresses: tuple[tuple[str, str], ...] = ()  # to choose from: (name, id); the bill's own has neither
+    address_id: str = ""  # the one chosen; "": the bill's own, if it has one
     limit_minor: int | None = None  # what this call may pay at most
     evidence: tuple[str, ...] = ()  # factors gathered, for the payment's record
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
+    request_id: str = ""  # what an approver is asked about
+    payer: str = ""  # whom it is about, as the approver calls her
+    ward: Mapping[str, str | int] | None = None  # whom a guardian manages: "id", and the limits she may hear
+    options: tuple[tuple[str, str], ...] = ()  # what she may choose from: (name, what it stands for)
+    change: tuple[str, str, str] = ("", "", "")  # what she is about to change: (kind, name, new value)
     heard: tuple[str, ...] = LOCALES  # languages that there is a model of; in the others she keys everything
 
     @property
@@ -124,19 +164,38 @@ class Row:
     fresh_digits: int = 0  # how many random digits the new question asks for
 
 
-def _listening(*states: State) -> dict[tuple[State, Event], Row]:
+def _listening(*states: State, cancelled: str = "cancelled") -> dict[tuple[State, Event], Row]:
     return {
         key: row
         for state in states
         for key, row in (
-            ((state, Event.CANCEL), Row(State.OVER, "cancelled")),
+            ((state, Event.CANCEL), Row(State.OVER, cancelled)),
             ((state, Event.AGENT), Row(State.AGENT, "agent")),
         )
     }
 
 
+def _ends(*states: State) -> dict[tuple[State, Event], Row]:
+    """How a payment ends, wherever the caller waits for it."""
+    return {
+        (state, event): Row(State.OVER, prompt)
+        for state in states
+        for event, prompt in (
+            (Event.HELD, "pay.held"),
+            (Event.PAID, "pay.done"),
+            (Event.DECLINED, "pay.declined"),
+            (Event.NO_FUNDS, "pay.declined.funds"),
+            (Event.CARD_EXPIRED, "pay.declined.expired"),
+            (Event.ISSUER_AWAY, "pay.declined.unavailable"),
+            (Event.LINKED, "pay.link"),
+            (Event.NOT_APPROVED, "approval.refused"),
+            (Event.NOT_IN_TIME, "approval.expired"),
+        )
+    }
+
+
 S, E = State, Event
-_CHALLENGE, _ENROL = 4, 8
+_CHALLENGE, _ENROL = 4, 8  # eight are enough to judge a voice by them alone
 
 TABLE: dict[tuple[State, Event], Row] = {
     (S.START, E.RANG): Row(S.CARD, "card.ask"),
@@ -148,46 +207,110 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.CARD, E.NO_BILL): Row(S.OVER, "bill.none"),
     (S.CARD, E.ONE_BILL): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
     (S.CARD, E.SEVERAL_BILLS): Row(S.BILL, "bill.choose"),
+    (S.CARD, E.ADDRESSES): Row(S.ADDRESS, "address.choose"),
     (S.CARD, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.CARD, E.GUARDIAN): Row(S.GUARD_PIN, "pin.ask"),
     (S.CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
+    (S.CARD, E.MAY_SET_PIN): Row(S.NEW_PIN, "pin.new"),
     # Keying the card: right or wrong, the PIN is asked, and both are judged together.
     (S.KEYPAD_CARD, E.IDENTIFIED): Row(S.KEYPAD_CARD, "keypad.next"),
     (S.KEYPAD_CARD, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
     (S.KEYPAD_CARD, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.KEYPAD_CARD, E.KEYED): Row(S.PIN, "pin.ask"),
+    (S.KEYPAD_CARD, E.GUARDIAN): Row(S.GUARD_PIN, "pin.ask"),
     (S.KEYPAD_CARD, E.MAY_ENROL): Row(S.CONSENT, "consent.ask"),
+    (S.KEYPAD_CARD, E.MAY_SET_PIN): Row(S.NEW_PIN, "pin.new"),
     (S.PIN, E.AGAIN): Row(S.KEYPAD_CARD, "keypad.retry"),
     (S.PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.PIN, E.NO_BILL): Row(S.OVER, "bill.none"),
     (S.PIN, E.ONE_BILL): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
     (S.PIN, E.SEVERAL_BILLS): Row(S.KEYPAD_BILL, "bill.choose"),
+    (S.PIN, E.ADDRESSES): Row(S.KEYPAD_ADDRESS, "address.choose"),
     (S.PIN, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     # Which bill.
     (S.BILL, E.AGAIN): Row(S.BILL, "bill.choose.retry"),
     (S.BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.BILL, E.CHOSEN): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.BILL, E.ADDRESSES): Row(S.ADDRESS, "address.choose"),
     (S.BILL, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     (S.KEYPAD_BILL, E.AGAIN): Row(S.KEYPAD_BILL, "bill.choose.retry"),
     (S.KEYPAD_BILL, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.KEYPAD_BILL, E.CHOSEN): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    (S.KEYPAD_BILL, E.ADDRESSES): Row(S.KEYPAD_ADDRESS, "address.choose"),
     (S.KEYPAD_BILL, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    # Where to.
+    (S.ADDRESS, E.AGAIN): Row(S.ADDRESS, "address.choose.retry"),
+    (S.ADDRESS, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.ADDRESS, E.CHOSEN): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.ADDRESS, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.KEYPAD_ADDRESS, E.AGAIN): Row(S.KEYPAD_ADDRESS, "address.choose.retry"),
+    (S.KEYPAD_ADDRESS, E.EXHAUSTED): Row(S.OVER, "cancelled"),
+    (S.KEYPAD_ADDRESS, E.CHOSEN): Row(S.KEYPAD_CONFIRM, "keypad.confirm"),
+    (S.KEYPAD_ADDRESS, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
     # Confirming: new digits each time, so that no recording of this or another call answers them.
     (S.CONFIRM, E.AGAIN): Row(S.CONFIRM, "challenge.retry", _CHALLENGE),
     (S.CONFIRM, E.EXHAUSTED): Row(S.OVER, "refused"),
     (S.CONFIRM, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
+    (S.CONFIRM, E.NEEDS_PIN): Row(S.EXTRA_PIN, "pin.ask"),
     (S.KEYPAD_CONFIRM, E.AGAIN): Row(S.KEYPAD_CONFIRM, "keypad.confirm.retry"),
     (S.KEYPAD_CONFIRM, E.EXHAUSTED): Row(S.OVER, "cancelled"),
     (S.KEYPAD_CONFIRM, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
-    # The worker debits; the caller holds.
+    # Advanced verification: the payment password after the voice.
+    (S.EXTRA_PIN, E.AGAIN): Row(S.EXTRA_PIN, "pin.retry"),
+    (S.EXTRA_PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.EXTRA_PIN, E.CONFIRMED): Row(S.DEBIT, "pay.wait"),
+    # The worker debits, perhaps after somebody has agreed; the caller holds.
     (S.DEBIT, E.PENDING): Row(S.DEBIT, "pay.still"),
+    (S.DEBIT, E.AWAITING): Row(S.APPROVAL, "approval.wait"),
     (S.DEBIT, E.EXHAUSTED): Row(S.OVER, "pay.later"),
-    (S.DEBIT, E.HELD): Row(S.OVER, "pay.held"),
-    (S.DEBIT, E.PAID): Row(S.OVER, "pay.done"),
-    (S.DEBIT, E.DECLINED): Row(S.OVER, "pay.declined"),
-    (S.DEBIT, E.NO_FUNDS): Row(S.OVER, "pay.declined.funds"),
-    (S.DEBIT, E.CARD_EXPIRED): Row(S.OVER, "pay.declined.expired"),
-    (S.DEBIT, E.ISSUER_AWAY): Row(S.OVER, "pay.declined.unavailable"),
-    (S.DEBIT, E.LINKED): Row(S.OVER, "pay.link"),
+    (S.APPROVAL, E.PENDING): Row(S.DEBIT, "approval.given"),
+    (S.APPROVAL, E.AWAITING): Row(S.APPROVAL, "approval.still"),
+    (S.APPROVAL, E.EXHAUSTED): Row(S.OVER, "approval.later"),
+    **_ends(S.DEBIT, S.APPROVAL),
+    # Somebody who must agree to another's payment was rung up: nothing is told before she has proved who she is.
+    (S.START, E.ASKED): Row(S.APPROVER_SAY, "approver.ask", _ENROL),
+    (S.START, E.TOO_LATE): Row(S.OVER, "approver.over"),
+    (S.APPROVER_SAY, E.AGAIN): Row(S.APPROVER_SAY, "approver.retry", _ENROL),
+    (S.APPROVER_SAY, E.EXHAUSTED): Row(S.OVER, "approver.failed"),
+    (S.APPROVER_SAY, E.HEARD): Row(S.APPROVER_PIN, "pin.ask"),
+    (S.APPROVER_PIN, E.AGAIN): Row(S.APPROVER_PIN, "pin.retry"),
+    (S.APPROVER_PIN, E.EXHAUSTED): Row(S.OVER, "approver.failed"),
+    (S.APPROVER_PIN, E.PROVED): Row(S.APPROVER_ANSWER, "approver.choose"),
+    (S.APPROVER_PIN, E.TOO_LATE): Row(S.OVER, "approver.over"),
+    (S.APPROVER_ANSWER, E.AGAIN): Row(S.APPROVER_ANSWER, "approver.choose"),
+    (S.APPROVER_ANSWER, E.EXHAUSTED): Row(S.OVER, "approver.later"),
+    (S.APPROVER_ANSWER, E.AGREED): Row(S.OVER, "approver.agreed"),
+    (S.APPROVER_ANSWER, E.DECLINED): Row(S.OVER, "approver.refused"),
+    (S.APPROVER_ANSWER, E.FROZEN): Row(S.OVER, "approver.frozen"),
+    (S.APPROVER_ANSWER, E.TOO_LATE): Row(S.OVER, "approver.over"),
+    # A guardian, by her PIN. Whoever is none hears the same, and is asked as often.
+    (S.GUARD_PIN, E.AGAIN): Row(S.GUARD_PIN, "pin.retry"),
+    (S.GUARD_PIN, E.EXHAUSTED): Row(S.OVER, "refused"),
+    (S.GUARD_PIN, E.WARDS): Row(S.GUARD_CHOOSE, "guard.choose.ward"),
+    (S.GUARD_PIN, E.PROVED): Row(S.GUARD_MENU, "guard.menu"),
+    (S.GUARD_CHOOSE, E.AGAIN): Row(S.GUARD_CHOOSE, "guard.choose.retry"),
+    (S.GUARD_CHOOSE, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_CHOOSE, E.PROVED): Row(S.GUARD_MENU, "guard.menu"),
+    (S.GUARD_CHOOSE, E.CHOSEN): Row(S.GUARD_CONFIRM, "guard.confirm"),
+    (S.GUARD_MENU, E.AGAIN): Row(S.GUARD_MENU, "guard.menu.retry"),
+    (S.GUARD_MENU, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_MENU, E.TOO_LATE): Row(S.OVER, "guard.over"),
+    (S.GUARD_MENU, E.LIMITS): Row(S.GUARD_MENU, "guard.limits"),
+    (S.GUARD_MENU, E.AMOUNT): Row(S.GUARD_AMOUNT, "guard.amount.ask"),
+    (S.GUARD_MENU, E.MERCHANTS): Row(S.GUARD_CHOOSE, "guard.choose.merchant"),
+    (S.GUARD_MENU, E.BOOK): Row(S.GUARD_CHOOSE, "guard.choose.address"),
+    (S.GUARD_MENU, E.CHOSEN): Row(S.GUARD_CONFIRM, "guard.confirm"),
+    (S.GUARD_MENU, E.NONE): Row(S.GUARD_MENU, "guard.none"),
+    (S.GUARD_MENU, E.OPERATORS): Row(S.GUARD_MENU, "guard.operators"),
+    (S.GUARD_AMOUNT, E.AGAIN): Row(S.GUARD_AMOUNT, "guard.amount.retry"),
+    (S.GUARD_AMOUNT, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_AMOUNT, E.CHOSEN): Row(S.GUARD_CONFIRM, "guard.confirm"),
+    (S.GUARD_CONFIRM, E.AGAIN): Row(S.GUARD_CONFIRM, "guard.confirm.retry"),
+    (S.GUARD_CONFIRM, E.EXHAUSTED): Row(S.OVER, "guard.over"),
+    (S.GUARD_CONFIRM, E.TOO_LATE): Row(S.OVER, "guard.over"),
+    (S.GUARD_CONFIRM, E.SET): Row(S.GUARD_MENU, "guard.done"),
+    (S.GUARD_CONFIRM, E.NO): Row(S.GUARD_MENU, "guard.unchanged"),
+    (S.GUARD_CONFIRM, E.OPERATORS): Row(S.GUARD_MENU, "guard.operators"),
     # Enrolment, entered with a single-use code and an authorised card.
     (S.CONSENT, E.AGAIN): Row(S.CONSENT, "consent.retry"),
     (S.CONSENT, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
@@ -212,16 +335,25 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.REPEAT_PIN, E.EXHAUSTED): Row(S.OVER, "enrol.poor"),
     (S.REPEAT_PIN, E.SET): Row(S.OVER, "enrol.done"),
     **_listening(
-        S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.CONFIRM, S.KEYPAD_CONFIRM,
-        S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
+        S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.ADDRESS, S.KEYPAD_ADDRESS,
+        S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN, S.APPROVER_SAY, S.APPROVER_PIN, S.APPROVER_ANSWER,
+        S.GUARD_PIN, S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
     ),
+    **_listening(S.GUARD_CHOOSE, S.GUARD_MENU, S.GUARD_AMOUNT, S.GUARD_CONFIRM, cancelled="guard.over"),
 }  # fmt: skip
 
 #: Where the questions that want speech lead a caller whose language nobody hears: a voiceprint is not offered.
-BY_KEYS = {S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"), S.CONSENT: Row(S.NEW_PIN, "pin.new")}
+BY_KEYS = {
+    S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"),
+    S.CONSENT: Row(S.NEW_PIN, "pin.new"),
+    S.APPROVER_SAY: Row(S.APPROVER_PIN, "approver.keys"),
+}
 
 #: Events that use up one of the attempts at the thing being asked.
-COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING}
+COUNTED = {E.AGAIN, E.IDENTIFIED, E.TRIVIAL, E.DIFFERS, E.STRAY_KEY, E.PENDING, E.AWAITING}
+
+#: How many of them, where it is not ATTEMPTS.
+MOST = {S.DEBIT: HOLDS, S.APPROVAL: APPROVAL_HOLDS}
 
 
 class NoSuchMove(Exception):
@@ -237,12 +369,11 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     if call.state in (S.OVER, S.AGENT):
         return call, Speak((), "hang_up")
     kept_digits = call.digits if event is E.STRAY_KEY else ""  # a key pressed by mistake buys no new challenge
-    if event in COUNTED:
-        # Keyed identifications are counted apart, so that they do not shorten what a caller may try with a card.
-        counter = f"{call.state}:identified" if event is E.IDENTIFIED else str(call.state)
+    if counted := _counted(call.state, event):
+        counter, most = counted
         count = call.attempts.get(counter, 0) + 1
         call = replace(call, attempts={**call.attempts, counter: count})
-        if count >= (HOLDS if call.state is S.DEBIT else ATTEMPTS):
+        if count >= most:
             event = E.EXHAUSTED
     if event is E.STRAY_KEY:
         event = E.AGAIN
@@ -256,13 +387,24 @@ def advance(call: Call, event: Event, fresh_digits: str) -> tuple[Call, Speak]:
     return replace(call, state=row.to, digits=digits), Speak((prompt,), _then(row.to))
 
 
+def _counted(state: State, event: Event) -> tuple[str, int] | None:
+    """What this event uses up, and how often it may come."""
+    if event is E.IDENTIFIED:  # apart, so that it does not shorten what a caller may try with a card
+        return f"{state}:identified", ATTEMPTS
+    if event in COUNTED:
+        return str(state), MOST.get(state, ATTEMPTS)
+    if state is S.GUARD_MENU and event not in (E.CANCEL, E.AGENT):  # no call goes on for ever
+        return f"{state}:chosen", MENU_CHOICES
+    return None
+
+
 def _then(state: State) -> str:
     match state:
         case S.OVER:
             return "hang_up"
         case S.AGENT:
             return "transfer"
-        case S.DEBIT:
+        case S.DEBIT | S.APPROVAL:
             return "hold"
         case _:
             return "listen"

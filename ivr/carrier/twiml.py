@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from twilio.twiml.voice_response import Connect, Gather, VoiceResponse  # type: ignore[import-untyped]
 
+from ivr.call.flow import State
 from ivr.call.prompts import Line, language, recording, render
 from ivr.call.session import Answer
 from ivr.settings import Settings
 
+APPROVAL_PAUSE_S = 8  # with the words before it about ten seconds
 GATHER_TIMEOUT_S = 1  # the shortest there is: how long the line is deaf to speech between a prompt and the tone
 
 
@@ -35,7 +37,7 @@ def twiml(answer: Answer, base: str, token: str, settings: Settings) -> str:
             response.append(connect)
         case "hold":
             _say(response, answer.lines, answer.locale)
-            response.pause(length=1)
+            response.pause(length=APPROVAL_PAUSE_S if answer.state is State.APPROVAL else 1)
             response.redirect(turn)
         case "transfer" if settings.agent_number:
             _say(response, answer.lines, answer.locale)
@@ -46,6 +48,13 @@ def twiml(answer: Answer, base: str, token: str, settings: Settings) -> str:
         case _:
             _say(response, answer.lines, answer.locale)
             response.hangup()
+    return str(response)
+
+
+def hang_up() -> str:
+    """Say nothing."""
+    response = VoiceResponse()
+    response.hangup()
     return str(response)
 
 

@@ -59,6 +59,15 @@ def answer() -> Response:
     return _xml(first)
 
 
+@blueprint.post("/approver")
+def approver() -> Response:
+    """A call that we placed was taken up, by a person or by a machine, which is told nothing."""
+    if request.form.get("AnsweredBy", "human") not in ("human", "unknown"):
+        return Response(twiml.hang_up(), mimetype="text/xml")
+    sid, about = request.form["CallSid"], request.args
+    return _xml(services().engine.ring_approver(sid, about.get("request", ""), about.get("approver", "")))
+
+
 @blueprint.post("/turn/<int:step>")
 def turn(step: int) -> Response:
     """A listening turn is over, or a hold."""

@@ -29,11 +29,16 @@ def create_bill(
     amount_minor: int,
     currency: str,
     description: str = "",
+    kind: str = "",
+    ship_to: str | None = None,
     due_at: datetime | None = None,
     hold_only: bool = False,
     now: datetime,
 ) -> Bill:
-    """An open bill; with ``hold_only`` its amount is held when it is paid, and debited later. Raises InvalidInput."""
+    """An open bill; with ``hold_only`` its amount is held when it is paid, and debited later.
+
+    ``kind``: of the merchant's trade, for policies. ``ship_to``: where goods go. Raises InvalidInput.
+    """
     if not 0 < amount_minor <= MOST_MINOR:
         raise InvalidBill("the amount must be above zero, and not absurdly large")
     check_currency(currency)
@@ -44,6 +49,8 @@ def create_bill(
         amount_minor=amount_minor,
         currency=currency,
         description=clean_text(description, "a description", most=500),
+        kind=clean_text(kind, "a kind of trade", most=40).casefold(),
+        ship_to=None if ship_to is None else clean_text(ship_to, "an address", least=1, most=200),
         status=BillStatus.OPEN,
         hold_only=hold_only,
         created_at=now,

@@ -43,6 +43,14 @@ def customers_for_caller(session: Session, e164: str | None) -> list[Customer]:
     return list(session.scalars(query))
 
 
+def lock_customer(session: Session, customer_id: str) -> Customer:
+    """Her row, locked until the transaction ends: what changes who may pay what comes one after the other.
+
+    FOR NO KEY UPDATE on PostgreSQL: rows that name her (notices, failures) may be added meanwhile.
+    """
+    return session.get_one(Customer, customer_id, with_for_update={"key_share": True})
+
+
 def customer_by_number(session: Session, number: str) -> Customer | None:
     """The customer with this seven-digit number; its check digit spares the database mistyped ones."""
     if len(number) != 7 or not luhn_valid(number):

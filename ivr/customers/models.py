@@ -50,6 +50,7 @@ class Customer(Base):
     number: Mapped[str] = mapped_column(String(7), unique=True)
     locale: Mapped[str] = mapped_column(String(8))
     test: Mapped[bool] = mapped_column(default=False)
+    minor: Mapped[bool] = mapped_column(default=False, server_default=false())  # pays only under a guardian's eyes
     created_at: Mapped[datetime]
 
     caller_ids: Mapped[list[CallerId]] = relationship(order_by="CallerId.e164")
@@ -63,6 +64,7 @@ class CallerId(Base):
 
     e164: Mapped[str] = mapped_column(String(16), primary_key=True)
     customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"), primary_key=True, index=True)
+    added_at: Mapped[datetime | None]  # null: before this was kept
 
 
 class Contact(Base):
@@ -75,6 +77,7 @@ class Contact(Base):
     customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"))
     kind: Mapped[ContactKind] = mapped_column(_enum(ContactKind))
     address: Mapped[str] = mapped_column(String(254))
+    added_at: Mapped[datetime | None]  # null: before this was kept
 
 
 class Card(Base):
@@ -110,6 +113,8 @@ class Bill(Base):
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
     description: Mapped[str] = mapped_column(String(500), default="")
+    kind: Mapped[str] = mapped_column(String(40), default="", server_default="")  # of the merchant's trade
+    ship_to: Mapped[str | None] = mapped_column(String(200))  # the address that came with it; null: nothing is shipped
     status: Mapped[BillStatus] = mapped_column(_enum(BillStatus), default=BillStatus.OPEN)
     hold_only: Mapped[bool] = mapped_column(default=False, server_default=false())  # held when paid, debited later
     created_at: Mapped[datetime]

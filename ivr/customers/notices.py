@@ -23,18 +23,21 @@ def notify(
     ``template`` is an id in ``ivr/notifications/en.toml``; ``values`` fill it and hold no secret.
     """
     contacts = session.scalars(select(Contact).where(Contact.customer_id == customer_id).order_by(Contact.id))
-    notices = [
-        Notice(
-            id=new_id(),
-            customer_id=customer_id,
-            contact_id=contact.id,
-            template=template,
-            values=dict(values),
-            created_at=now,
-        )
-        for contact in contacts
-    ]
-    session.add_all(notices)
-    for notice in notices:
-        jobs.put(session, SEND_JOB, {"notice_id": notice.id}, f"{SEND_JOB}:{notice.id}", now)
-    return notices
+    return [notify_at(session, contact, template, values, now) for contact in contacts.all()]
+
+
+def notify_at(
+    session: Session, contact: Contact, template: str, values: Mapping[str, Any], now: datetime
+) -> Notice:
+    """The same, to one contact."""
+    notice = Notice(
+        id=new_id(),
+        customer_id=contact.customer_id,
+        contact_id=contact.id,
+        template=template,
+        values=dict(values),
+        created_at=now,
+    )
+    session.add(notice)
+    jobs.put(session, SEND_JOB, {"notice_id": notice.id}, f"{SEND_JOB}:{notice.id}", now)
+    return notice

@@ -25,6 +25,7 @@ def add_customer(
     phones: Sequence[str],
     locale: str = "en",
     test: bool = False,
+    minor: bool = False,
     sms: Sequence[str] = (),
     emails: Sequence[str] = (),
     now: datetime,
@@ -32,20 +33,22 @@ def add_customer(
     """A customer with a new number. Raises InvalidInput."""
     if locale not in LOCALES:
         raise InvalidInput(f"the locale {locale!r} is not spoken here; choose one of {', '.join(LOCALES)}")
-    customer = Customer(id=new_id(), number=_new_number(session), locale=locale, test=test, created_at=now)
+    customer = Customer(
+        id=new_id(), number=_new_number(session), locale=locale, test=test, minor=minor, created_at=now
+    )
     session.add(customer)
     session.flush()
     for phone in phones:
-        add_caller_id(session, customer.id, phone)
+        add_caller_id(session, customer.id, phone, now)
     for number in sms:
-        add_contact(session, customer.id, ContactKind.SMS, number)
+        add_contact(session, customer.id, ContactKind.SMS, number, now)
     for email in emails:
-        add_contact(session, customer.id, ContactKind.EMAIL, email)
+        add_contact(session, customer.id, ContactKind.EMAIL, email, now)
     session.flush()
     return customer
 
 
-def add_caller_id(session: Session, customer_id: str, phone: str) -> None:
+def add_caller_id(session: Session, customer_id: str, phone: str, now: datetime) -> None:
     """Let calls from this number select the customer. Raises InvalidInput."""
     e164 = _e164(phone)
     if session.get(CallerId, (e164, customer_id)):
@@ -53,11 +56,11 @@ def add_caller_id(session: Session, customer_id: str, phone: str) -> None:
     sharing = session.scalar(select(func.count()).select_from(CallerId).where(CallerId.e164 == e164)) or 0
     if sharing >= MOST_CUSTOMERS_A_CALLER_ID:
         raise InvalidInput(f"{e164} already selects {sharing} customers, and more cannot share a number")
-    session.add(CallerId(e164=e164, customer_id=customer_id))
+    session.add(CallerId(e164=e164, customer_id=customer_id, added_at=now))
     session.flush()
 
 
-def add_contact(session: Session, customer_id: str, kind: ContactKind, address: str) -> Contact:
+def add_contact(session: Session, customer_id: str, kind: ContactKind, address: str, now: datetime) -> Contact:
     """Tell the customer of changes there too. Raises InvalidInput."""
     address = _e164(address) if kind is ContactKind.SMS else address.strip()
     if kind is ContactKind.EMAIL and (len(address) > 254 or not _EMAIL.fullmatch(address)):
@@ -66,7 +69,7 @@ def add_contact(session: Session, customer_id: str, kind: ContactKind, address: 
         Contact.customer_id == customer_id, Contact.kind == kind, Contact.address == address
     )
     contact = session.scalar(known) or Contact(
-        id=new_id(), customer_id=customer_id, kind=kind, address=address
+        id=new_id(), customer_id=customer_id, kind=kind, address=address, added_at=now
     )
     session.add(contact)
     session.flush()

@@ -11,17 +11,23 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from ivr.customers.models import Consent, Pin, VoiceprintRow, new_id
+from ivr.customers.errors import InvalidInput
+from ivr.customers.models import Consent, Customer, Pin, VoiceprintRow, new_id
 from ivr.customers.utterances import forget_utterances
 from ivr.keys import Keyring
 from voiceprint.sealing import open_sealed, seal
 
 CONSENT_KIND = "voiceprint"
+GUARDIANS_CONSENT_KIND = "minor_voiceprint"  # given by a guardian, for her ward
 #: The text that the customer agreed to; a new text is a new version.
 CONSENT_TEXT_VERSION = "voiceprint-1"
 PROVISIONAL_FOR = timedelta(hours=72)
 #: What one payment by a provisional voiceprint or PIN may take at most, in minor units of the bill's currency.
 PROVISIONAL_LIMIT_MINOR = 50_00
+
+
+class GuardianConsentMissing(InvalidInput):
+    """The customer is a minor, and no guardian agreed to a voiceprint."""
 
 
 def record_consent(
@@ -60,7 +66,12 @@ def store_voiceprint(
     *,
     call_sid: str | None = None,
 ) -> VoiceprintRow:
-    """Seal and store it in place of the customer's earlier one; ``call_sid`` is the enrolling call."""
+    """Seal and store it in place of the customer's earlier one; ``call_sid`` is the enrolling call.
+
+    Raises GuardianConsentMissing.
+    """
+    if not may_have_voiceprint(session, customer_id):
+        raise GuardianConsentMissing("a minor's voiceprint needs the consent of her guardian, who gives it on her page")
     key_id, key = keyring.active("voiceprint")
     session.execute(delete(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id))
     row = VoiceprintRow(
@@ -79,6 +90,16 @@ def store_voiceprint(
     session.add(row)
     session.flush()
     return row
+
+
+def may_have_voiceprint(session: Session, customer_id: str) -> bool:
+    """Whether a voiceprint may be kept: of a minor only while a guardian's consent stands."""
+    if not session.get_one(Customer, customer_id).minor:
+        return True
+    standing = select(Consent.id).where(
+        Consent.customer_id == customer_id, Consent.kind == GUARDIANS_CONSENT_KIND, Consent.withdrawn_at.is_(None)
+    )
+    return session.scalar(standing.limit(1)) is not None
 
 
 def load_voiceprint(session: Session, customer_id: str, model_id: str, keyring: Keyring) -> bytes | None:

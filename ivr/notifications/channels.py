@@ -29,8 +29,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BAD_NUMBERS = (21211, 21610, 21614)
 """Twilio's error codes for: no valid number; its owner replied STOP; no mobile number (twilio.com/docs/api/errors)."""
 
-_quiet = logging.getLogger(f"{__name__}.twilio")
-_quiet.setLevel(logging.WARNING)  # Twilio's client logs every request at INFO, with the account in the URL
+quiet = logging.getLogger(f"{__name__}.twilio")
+quiet.setLevel(logging.WARNING)  # Twilio's client logs every request at INFO, with the account in the URL
 
 
 class NotSent(Exception):
@@ -112,7 +112,7 @@ class TwilioSmsChannel:
     """Text messages from the service's number, by Twilio's own client. The subject is not sent."""
 
     def __init__(self, account_sid: str, auth_token: str, sender: str) -> None:
-        http_client = TwilioHttpClient(timeout=TIMEOUT_S, logger=_quiet)
+        http_client = TwilioHttpClient(timeout=TIMEOUT_S, logger=quiet)
         self._client, self._sender = Client(account_sid, auth_token, http_client=http_client), sender
 
     def send(self, address: str, subject: str, text: str) -> None:

@@ -12,8 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from ivr.approval.links import NoPublicUrl, reveal
+from ivr.approval.models import Link
 from ivr.customers.models import Contact, ContactKind, Customer, Notice
 from ivr.jobs import Again, GiveUp, Held
+from ivr.keys import Keyring
 from ivr.notifications.channels import Channel, NotSent, Undeliverable
 from ivr.notifications.texts import compose
 
@@ -24,8 +27,15 @@ FIRST_WAIT = timedelta(seconds=30)
 log = structlog.get_logger(__name__)
 
 
-def send(held: Held, channels: Mapping[ContactKind, Channel]) -> None:
+def send(
+    held: Held,
+    channels: Mapping[ContactKind, Channel],
+    keyring: Keyring | None = None,
+    public_url: str | None = None,
+) -> None:
     """Send the job's notice, unless it has been. No transaction is open meanwhile.
+
+    ``keyring`` and ``public_url``: of the links and codes that a notice only names.
 
     Raises Again when the channel did not take it, GiveUp when it never will or there is none, LeaseLost.
     """
@@ -34,14 +44,21 @@ def send(held: Held, channels: Mapping[ContactKind, Channel]) -> None:
         notice = session.get_one(Notice, notice_id)
         contact = session.get_one(Contact, notice.contact_id)
         locale = session.get_one(Customer, notice.customer_id).locale
+        link = session.get(Link, notice.values["link_id"]) if "link_id" in notice.values else None
     if notice.sent_at is not None:
         return
+    if link is not None and datetime.now(UTC) > link.expires_at:
+        raise GiveUp("LinkExpired")  # it would promise half an hour that is over; a reminder brings another
     about = log.bind(notice=notice_id, template=notice.template, channel=contact.kind.value)
     if contact.kind not in channels:
         about.warning("notice not sent: its channel is not configured")
         raise GiveUp("ChannelNotConfigured")
     try:
-        channels[contact.kind].send(contact.address, *compose(notice.template, notice.values, locale))
+        values = reveal(notice.values, keyring, public_url) if keyring else notice.values
+        channels[contact.kind].send(contact.address, *compose(notice.template, values, locale))
+    except NoPublicUrl as error:
+        about.error("notice not sent", reason=str(error))
+        raise GiveUp("NoPublicUrl") from None
     except NotSent as error:
         about.warning("notice not sent", reason=str(error), attempts=held.attempts)
         if isinstance(error, Undeliverable) or held.attempts >= MOST_ATTEMPTS:

@@ -26,6 +26,8 @@ def compose(template: str, values: Mapping[str, Any], locale: str) -> tuple[str,
     Raises KeyError when the template is unknown or a value is missing.
     """
     words = templates(locale)[template]
+    if "lines" in values:  # a digest: each line is a notice by itself
+        values = {**values, "lines": "\n".join(f"- {compose(name, of, locale)[1]}" for name, of in values["lines"])}
     if "amount_minor" in values:
         values = {**values, "amount": format_amount(values["amount_minor"], values["currency"])}
-    return words["subject"], words["text"].format(**values)
+    return words["subject"].format(**values), words["text"].format(**values)

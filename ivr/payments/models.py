@@ -53,6 +53,7 @@ class Payment(Base):
     decline_reason: Mapped[str | None] = mapped_column(String(32))
     receipt_number: Mapped[str | None] = mapped_column(String(8), unique=True)
 
+    ship_to: Mapped[str | None] = mapped_column(String(200))  # where the goods go, as the payer chose
     call_sid: Mapped[str] = mapped_column(String(64), index=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON)  # the factors of the call; nothing secret
     created_at: Mapped[datetime]
@@ -163,10 +164,10 @@ class AppendOnly(Exception):
     """A line of the history was to be changed or deleted."""
 
 
-def _refuse_change(_mapper: object, _connection: object, target: Base) -> None:
+def refuse_change(_mapper: object, _connection: object, target: Base) -> None:
     raise AppendOnly(f"a row of {target.__tablename__} cannot be changed")
 
 
 for _table in (PaymentEvent, PaymentCommand, Transfer, DebitNotice):
-    event.listen(_table, "before_update", _refuse_change)
-    event.listen(_table, "before_delete", _refuse_change)
+    event.listen(_table, "before_update", refuse_change)
+    event.listen(_table, "before_delete", refuse_change)

@@ -14,6 +14,7 @@ from ivr import jobs
 from ivr.customers import audit
 from ivr.customers.models import new_id
 from ivr.jobs import Again, GiveUp, Held
+from ivr.ledger import outbox as ledger
 from ivr.payments import books, service
 from ivr.payments.bank import Bank, BankError, Declined, Refunded
 from ivr.payments.debit import KEY_LIFE, wait_before
@@ -90,6 +91,7 @@ class ResolveRefund:
             service.apply(session, payment, event, who=who, why=refund.why, now=now)
             tell(session, payment, "payment.refunded", now, refund.amount_minor)
             outbox.emit(session, payment, "payment.refunded", now, refunded_minor=refund.amount_minor)
+            ledger.refunded(session, payment, refund.id, refund.amount_minor, now)
         return {"state": refund.state.value}
 
 

@@ -11,11 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
+from ivr.approval.telling import tell_approvers
 from ivr.customers import audit
 from ivr.customers.bills import has_live_payment
 from ivr.customers.cards import authorised_cards
 from ivr.customers.models import Bill, BillStatus, Card, Customer, new_id
 from ivr.customers.notices import notify
+from ivr.ledger import outbox as ledger
 from ivr.log import scrub_value
 from ivr.payments import books
 from ivr.payments.models import Payment, PaymentEvent
@@ -27,8 +29,8 @@ from ivr.payments.states import FAILED, Event, State, move
 from ivr.webhooks import outbox
 
 DEBIT_JOB = "payment.debit"
-DEBITED_AGAIN = ("expiry", "post", "release")
-"""Why a worker carries a payment on that was only held at first."""
+DEBITED_AGAIN = ("approved", "expiry", "post", "release")
+"""Why a worker carries on a payment that waited for others to agree, or was only held at first."""
 
 
 class BillNotOpen(PaymentError):
@@ -67,16 +69,32 @@ def start_payment(
     evidence: Mapping[str, Any],
     now: datetime,
     limit_minor: int | None = None,
+    ship_to: str | None = None,
+    awaiting: str | None = None,
     bank: str = "sandbox",
     test_bank: bool = True,
 ) -> Payment:
     """Record that the caller confirmed, and queue the debit, in the caller's transaction.
 
+    ``awaiting`` says why somebody else must agree first: nothing is queued then (``ivr.approval``).
+
     The same key gives the payment started first. ``evidence`` names the factors of the call, nothing secret.
     ``limit_minor`` is what this call may pay at most, in the bill's currency. ``test_bank``: the bank's money is
     play money. Raises PaymentError's kinds.
     """
-    command = Start(bill_id, customer_id, card_id, bank, test_bank, call_sid, evidence, limit_minor, idempotency_key)
+    command = Start(
+        bill_id=bill_id,
+        customer_id=customer_id,
+        card_id=card_id,
+        bank=bank,
+        test_bank=test_bank,
+        call_sid=call_sid,
+        evidence=evidence,
+        limit_minor=limit_minor,
+        idempotency_key=idempotency_key,
+        ship_to=ship_to,
+        awaiting=awaiting,
+    )
     answer = execute(session, command, key=f"start:{idempotency_key}", who=f"call:{call_sid}", now=now)
     return session.get_one(Payment, answer["payment_id"])
 
@@ -95,6 +113,8 @@ class Start:
     evidence: Mapping[str, Any] = field(compare=False)
     limit_minor: int | None = field(compare=False)
     idempotency_key: str
+    ship_to: str | None = field(default=None, compare=False)
+    awaiting: str | None = field(default=None, compare=False)
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
@@ -121,6 +141,7 @@ class Start:
             bank_idempotency_key=new_id() + new_id(),
             capture_key=new_id() + new_id(),
             void_key=new_id() + new_id(),
+            ship_to=self.ship_to,
             call_sid=self.call_sid,
             evidence=dict(self.evidence),
             created_at=now,
@@ -129,7 +150,11 @@ class Start:
         session.add(payment)
         session.flush()
         _record(session, payment, None, who=who, why="confirmed by the caller")
-        jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}", now)
+        if self.awaiting is None:
+            jobs.put(session, DEBIT_JOB, {"payment_id": payment.id}, f"{DEBIT_JOB}:{payment.id}", now)
+        else:
+            apply(session, payment, Event.VERIFY, who=who, why=self.awaiting, now=now)
+            apply(session, payment, Event.ASK, who=who, why=self.awaiting, now=now)
         return {"payment_id": payment.id}
 
 
@@ -239,6 +264,7 @@ def _settle(session: Session, payment: Payment, now: datetime) -> None:
     payment.receipt_number = new_receipt_number(session)
     tell(session, payment, "payment.made", now)
     outbox.emit(session, payment, "payment.paid", now)
+    ledger.settled(session, payment, now)
 
 
 def _keep(session: Session, payment: Payment, now: datetime) -> None:
@@ -274,6 +300,15 @@ def tell(
     if payment.receipt_number:
         values["receipt"] = payment.receipt_number
     notify(session, payment.customer_id, template, values, now)
+    if template in _TOLD_TO_APPROVERS:
+        tell_approvers(session, payment.customer_id, _TOLD_TO_APPROVERS[template], values, now)
+
+
+_TOLD_TO_APPROVERS = {
+    "payment.made": "ward.made",
+    "payment.held": "ward.made",
+    "payment.refused": "ward.refused",
+}
 
 
 def _record(session: Session, payment: Payment, before: State | None, *, who: str, why: str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr.approval.models import ApprovalRequest, RequestState
 from ivr.customers.models import Bill
 from ivr.jobs import Job
 from ivr.payments import service
@@ -102,8 +103,14 @@ def stuck(session: Session, now: datetime) -> list[Stuck]:
     its = Job.dedupe_key.in_([first, *(first + f":{why}" for why in service.DEBITED_AGAIN)])
     debits = select(Payment, Job).outerjoin(Job, its).order_by(Job.done_at.is_(None), Job.done_at)
     latest = {row[0].id: row for row in session.execute(debits.where(Payment.state.not_in(FINAL)))}
+    open_until = {
+        request.payment_id: request.expires_at
+        for request in session.scalars(select(ApprovalRequest).where(ApprovalRequest.state == RequestState.OPEN))
+    }
     for payment, job in latest.values():
         since = payment.updated_at
+        if payment.state is State.AWAITING and now < open_until.get(payment.id, since) + PATIENCE:
+            continue  # for people, who have until then
         if payment.state is State.HELD and payment.hold_expires_at:  # not before the bank lets go by itself
             since = max(since, payment.hold_expires_at)
         if payment.state is State.LINKED:  # not while the customer may still agree

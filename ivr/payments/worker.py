@@ -16,10 +16,14 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from ivr.approval import requests as approval_requests
+from ivr.approval import ringing, sign_in, telling
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
 from ivr.keys import Keyring
+from ivr.ledger.outbox import carry
+from ivr.notifications import calls
 from ivr.notifications import channels as notification_channels
 from ivr.notifications.channels import Channel
 from ivr.notifications.send import send
@@ -39,7 +43,12 @@ LEASE = timedelta(seconds=30)
 """Longer than any bank request may take (its time-out), so that a living worker keeps its job."""
 POLL_S = 0.05
 NOTICES_POLL_S = 1.0
-NOTICE_LANES = {REFUND_JOB: 1, SEND_JOB: 1, DELIVER_JOB: 4}
+NOTICE_LANES = {
+    frozenset({REFUND_JOB}): 1,
+    frozenset({SEND_JOB}): 1,
+    frozenset({DELIVER_JOB}): 4,
+    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB}): 1,
+}
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
 MOST_FAILURES = 20
@@ -55,6 +64,8 @@ class Services:
     settings: Settings
     bank: Bank
     channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
+    keyring: Keyring | None = None  # of links and codes, which no row holds
+    dial: ringing.Dial | None = None  # where approvers can be rung up
     pending: PendingDebits | None = None  # where the bank confirms debits
 
 
@@ -62,8 +73,12 @@ Handler = Callable[[Held, Services], None]
 HANDLERS: dict[str, Handler] = {
     service.DEBIT_JOB: lambda held, services: debit(held, services.bank, services.pending),
     REFUND_JOB: lambda held, services: give_back(held, services.bank),
-    SEND_JOB: lambda held, services: send(held, services.channels),
+    SEND_JOB: lambda held, services: send(held, services.channels, services.keyring, services.settings.public_url),
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
+    approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
+    telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
+    ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
+    sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -82,10 +97,11 @@ def run(
     if channels is None:
         channels = notification_channels.connect(settings)
     bank = bank or connect(settings)
-    pending = None
+    keyring, pending = Keyring.load(settings), None
     if bank.capabilities.debit_confirmation:
-        pending = PendingDebits(redis.connect(settings), Keyring.load(settings))
-    services = Services(settings, bank, channels, pending)
+        pending = PendingDebits(redis.connect(settings), keyring)
+    caller = calls.connect(settings)
+    services = Services(settings, bank, channels, keyring, caller.dial if caller else None, pending)
     worker = f"{socket.gethostname()[:24]}:{os.getpid()}"
     log.info("worker started", worker=worker)
 
@@ -93,20 +109,23 @@ def run(
         _work(lambda: take(database, worker, kinds, lease), services, stop, poll_s, once)
 
     others = [
-        threading.Thread(target=lane, args=({kind}, NOTICES_POLL_S), daemon=True)
-        for kind, lanes in NOTICE_LANES.items()
+        threading.Thread(target=lane, args=(kinds, NOTICES_POLL_S), daemon=True)
+        for kinds, lanes in NOTICE_LANES.items()
         for _ in range(lanes)
     ]
     if pending and once:
         keep_whole(database, bank.name, pending)
     elif pending:
         others.append(threading.Thread(target=keep, args=(database, bank.name, pending, stop), daemon=True))
+    if settings.ledger_url:
+        others.append(threading.Thread(target=carry, args=(database, settings, stop), daemon=True))
     if not once:
         for other in others:
             other.start()
-    lane(HANDLERS.keys() - NOTICE_LANES.keys(), POLL_S)
+    slow = frozenset[str]().union(*NOTICE_LANES)
+    lane(HANDLERS.keys() - slow, POLL_S)
     if once:  # only now: the notices of what has just been done are also due
-        lane(NOTICE_LANES.keys(), NOTICES_POLL_S)
+        lane(slow, NOTICES_POLL_S)
     else:
         for other in others:
             other.join()

@@ -78,8 +78,9 @@ def candidates(
     """Whole card numbers (possible length, right check digit) that may have been said, best first.
 
     With a graph of whole card numbers (recipes/digits/cards.py) the hypotheses hold every number that fits the
-    audio, each with its own score. Where none is whole, each is repaired by one digit in every way that makes it
-    so, at usual costs: for models without that graph. At most ``limit``, none more than ``margin_nats`` below the
+    audio, each with its own score. Where none is whole, each of unknown confidence is repaired by one digit in every
+    way that makes it so, at usual costs: for models without that graph, beside which a repair is a guess that nothing
+    heard speaks for. At most ``limit``, none more than ``margin_nats`` below the
     best candidate, none more than FREE_MARGIN_NATS below the best of all, which says that it was no card number, and
     none that was said less probably than ``least_confidence``, as far as that is known.
     """
@@ -88,7 +89,7 @@ def candidates(
     costs: dict[str, float] = {}
     whole = [h for h in hypotheses if is_complete(h.digits)]
     unsure = {h.digits for h in whole if h.confidence is not None and h.confidence < least_confidence}
-    for hypothesis in whole or hypotheses:
+    for hypothesis in whole or [h for h in hypotheses if h.confidence is None]:
         for pan, repair in [(hypothesis.digits, 0.0)] if whole else _repairs(hypothesis.digits, heard):
             cost = best - hypothesis.score + repair
             costs[pan] = min(cost, costs.get(pan, cost))

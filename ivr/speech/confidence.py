@@ -77,7 +77,7 @@ class Calibration:
             known = {h.digits: self.card(f) for h, f in card_features(hypotheses)}
         else:
             known = {hypotheses[0].digits: self.string(string_features(hypotheses))} if hypotheses else {}
-        return [Hypothesis(h.digits, h.score, known.get(h.digits)) for h in hypotheses]
+        return [Hypothesis(h.digits, h.score, known.get(h.digits, h.confidence)) for h in hypotheses]
 
     def of_digits(self, hypotheses: Sequence[Hypothesis]) -> list[float]:
         """For each digit of the best string the probability that it was said there."""

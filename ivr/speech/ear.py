@@ -35,7 +35,7 @@ COUNT_MARGIN_NATS = 4.0
 #: Digits from which a pause may be the end of a card number: one short of the shortest usual one. Judging
 #: closes the recogniser's segment, which costs accuracy, so pauses before this are left alone.
 _NEARLY_WHOLE = 13
-_HEAR_EVERY_MS = 100  # Vosk computes in steps of up to 200 ms; smaller pieces gain nothing
+_HEAR_EVERY_MS = 200  # Vosk hears in steps of 200 ms; smaller pieces only cost, and how it is cut changes no word
 _NO_SAMPLES = np.zeros(0, np.int16)
 
 _GRAMMARS = {
@@ -98,13 +98,21 @@ class Ear:
         return tuple(h for h in hypotheses((s.texts, s.score) for s in self._spoken()) if h.digits)
 
     def whole_numbers(self) -> tuple[Hypothesis, ...]:
-        """As ``hypotheses``, with the whole card numbers that fit best, and confidence. Only for the end of a turn."""
+        """As ``hypotheses``, with the whole card numbers that fit best, and confidence. Only for the end of a turn.
+
+        Where the graph of whole numbers listened, a string that is none was surely not said as one: confidence 0.
+        """
         heard = {h.digits: h.score for h in self.hypotheses()}
-        if self._cards and not self._deaf:
-            for h in hypotheses((s.texts, s.score) for s in self._cards.finish(MAX_ALTERNATIVES)):
-                heard[h.digits] = max(h.score, heard.get(h.digits, h.score))
+        none: list[Spoken] = []
+        whole = self._hearing(lambda _: self._cards.finish(MAX_ALTERNATIVES) if self._cards else none, none)
+        for h in hypotheses((s.texts, s.score) for s in whole):
+            heard[h.digits] = max(h.score, heard.get(h.digits, h.score))
         ranked = sorted(heard.items(), key=lambda item: -item[1])
-        found = [Hypothesis(digits, score) for digits, score in ranked if digits]
+        found = [
+            Hypothesis(digits, score, 0.0 if self._cards and not is_complete(digits) else None)
+            for digits, score in ranked
+            if digits
+        ]
         calibration = self._model.calibration
         return tuple(calibration.with_confidence(found, self._expect.kind is Kind.CARD) if calibration else found)
 

@@ -7,7 +7,15 @@ from importlib.util import find_spec
 
 from ivr.store.db import Base
 
-for _module in ("ivr.customers.models", "ivr.payments.models", "ivr.call.models", "ivr.webhooks.models", "ivr.jobs"):
+for _module in (
+    "ivr.customers.models",
+    "ivr.payments.models",
+    "ivr.approval.models",
+    "ivr.call.models",
+    "ivr.webhooks.models",
+    "ivr.ledger.models",
+    "ivr.jobs",
+):
     if find_spec(_module):
         import_module(_module)
 

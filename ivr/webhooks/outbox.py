@@ -44,6 +44,8 @@ def emit(
             "amount_minor": payment.debit_minor,
             "currency": payment.currency,
         }
+        if payment.ship_to is not None:
+            data["ship_to"] = payment.ship_to
         if payment.receipt_number:
             data["receipt_number"] = payment.receipt_number
         if refunded_minor is not None:

@@ -25,27 +25,38 @@ from .network import SUBSAMPLING, Affine
 
 #: Turns are ended by the caller of the recogniser, never by Vosk's endpointer: its rules wait for hours.
 _NEVER_S = 36000
-MODEL_CONF = "\n".join(
-    [
-        "--min-active=200",
-        # With 1000, a caller's graph of card numbers takes 5.5 MB for eight seconds of speech, with 400 2.3; of
-        # 51 numbers of development speakers as many are heard right.
-        "--max-active=400",
-        "--beam=13.0",
-        "--lattice-beam=5.0",
-        # Determinize once, at the end of a turn, within 2 MB: lattices of unclear speech grow exponentially,
-        # and a narrower beam there costs only alternatives. Determinizing every two seconds took minutes.
-        "--determinize-max-delay=2000",
-        "--determinize-min-chunk-size=1000",
-        "--max-mem=2000000",
-        "--acoustic-scale=1.0",
-        f"--frame-subsampling-factor={SUBSAMPLING}",
-        "--endpoint.silence-phones=1",
-        *(f"--endpoint.rule{i}.min-trailing-silence={_NEVER_S}" for i in range(1, 5)),
-        f"--endpoint.rule5.min-utterance-length={_NEVER_S}",
-        "",
-    ]
-)
+
+
+def model_conf(min_active: int, beam: float) -> str:
+    """Vosk's options: how many states are kept alive at least, and how far (nats) behind the best the others may be."""
+    return "\n".join(
+        [
+            f"--min-active={min_active}",
+            # With 1000, a caller's graph of card numbers takes 5.5 MB for eight seconds of speech, with 400 2.3; of
+            # 51 numbers of development speakers as many are heard right.
+            "--max-active=400",
+            f"--beam={beam}",
+            "--lattice-beam=5.0",
+            # Determinize once, at the end of a turn, within 2 MB: lattices of unclear speech grow exponentially,
+            # and a narrower beam there costs only alternatives. Determinizing every two seconds took minutes.
+            "--determinize-max-delay=2000",
+            "--determinize-min-chunk-size=1000",
+            "--max-mem=2000000",
+            "--acoustic-scale=1.0",
+            f"--frame-subsampling-factor={SUBSAMPLING}",
+            "--endpoint.silence-phones=1",
+            *(f"--endpoint.rule{i}.min-trailing-silence={_NEVER_S}" for i in range(1, 5)),
+            f"--endpoint.rule5.min-utterance-length={_NEVER_S}",
+            "",
+        ]
+    )
+
+
+#: A wider beam, or more states kept alive in clear speech, takes a quarter more time and changes no result of 84
+#: numbers of development speakers. The graph of card numbers may then have no whole number left that fits.
+MODEL_CONF = model_conf(min_active=20, beam=10.0)
+#: For models that hear less clearly, whose graph of card numbers would often have none left.
+WIDE_CONF = model_conf(min_active=200, beam=13.0)
 
 
 class _Writer:
@@ -194,14 +205,16 @@ def openfst(fst: Fst, sort_by_output: bool) -> bytes:
     return b"".join(out)
 
 
-def write_model(folder: Path, layers: Sequence[Affine], lexicon: Lexicon = ENGLISH) -> None:
+def write_model(
+    folder: Path, layers: Sequence[Affine], lexicon: Lexicon = ENGLISH, conf: str = MODEL_CONF
+) -> None:
     """Write the files that ``vosk.Model(folder)`` loads. The confidence of a network that was there before goes."""
     (folder / CONFIDENCE).unlink(missing_ok=True)
     for name in ("am", "conf", "graph/phones"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "am/final.mdl").write_bytes(final_mdl(layers, lexicon))
     (folder / "conf/mfcc.conf").write_text(MFCC_CONF)
-    (folder / "conf/model.conf").write_text(MODEL_CONF)
+    (folder / "conf/model.conf").write_text(conf)
     graph = folder / "graph"
     (graph / "words.txt").write_text("<eps> 0\n" + "".join(f"{w} {i}\n" for w, i in lexicon.word_id.items()))
     (graph / "phones/word_boundary.int").write_text("".join(f"{p.id} {p.boundary}\n" for p in lexicon.phones))

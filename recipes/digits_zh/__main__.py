@@ -90,7 +90,7 @@ class Checkpoints:
         log.info("development: %.2f %% digit errors, %d of %d strings exact", 100 * rate, exact, len(errors))
         if rate <= self._best:
             self._best = rate
-            kaldi.write_model(self._args.out, network.exported(), MANDARIN)
+            kaldi.write_model(self._args.out, network.exported(), MANDARIN, kaldi.WIDE_CONF)
             cards.write(self._args.out, MANDARIN, Grammar.CARD.words("zh"))
             started = hashlib.sha256((self._args.start / "am/final.mdl").read_bytes()).hexdigest()
             training = {

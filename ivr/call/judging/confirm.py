@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ivr.approval.policy import Factor
 from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import SPOKEN_CARD
-from ivr.customers import budget
+from ivr.customers import budget, pins
 from ivr.customers.voiceprints import count_authenticated_call
 from ivr.speech.numbers import Hypothesis
 from voiceprint import Outcome, Utterance
@@ -25,6 +26,14 @@ def bill(desk: Desk, call: Call) -> Verdict:
     if not isinstance(number, int):
         return Verdict(Event.AGAIN, call)
     return desk.choose(call, number - 1, Event.CHOSEN)
+
+
+def address(desk: Desk, call: Call) -> Verdict:
+    """Where the goods go: one, two, three, said or pressed."""
+    number = desk.heard.answer
+    if not isinstance(number, int) or not 1 <= number <= len(call.addresses):
+        return Verdict(Event.AGAIN, call)
+    return desk.allow(replace(call, address_id=call.addresses[number - 1][1]), Event.CHOSEN)
 
 
 def was_said(digits: str, hypotheses: Sequence[Hypothesis]) -> bool:
@@ -70,8 +79,22 @@ def key(desk: Desk, call: Call) -> Verdict:
     return _confirmed(desk, replace(call, evidence=(*call.evidence, "key")), {})
 
 
-def _confirmed(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
+def extra_pin(desk: Desk, call: Call) -> Verdict:
+    """The payment password of somebody who has spoken."""
     assert call.customer_id
+    if not desk.heard.keys:
+        return Verdict(Event.AGAIN, call)
+    right = pins.check_pin(desk.session, call.customer_id, desk.heard.keys, desk.keyring)
+    if right and not desk.is_locked(call, call.customer_id):
+        return _confirmed(desk, replace(call, evidence=(*call.evidence, "pin")), {})
+    return desk.fail(call, [call.customer_id], pin=False)
+
+
+def _confirmed(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
+    """She agrees, by all that was asked of her; where her policy wants more, that is asked now."""
+    assert call.customer_id
+    if Factor.PIN in desk.missing(call):
+        return Verdict(Event.NEEDS_PIN, call, record)
     budget.record_success(desk.session, call.customer_id, call.sid, attested=call.attested)
     count_authenticated_call(desk.session, call.customer_id, call.sid, desk.now)
     return Verdict(Event.CONFIRMED, call, record)

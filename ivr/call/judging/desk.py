@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from ivr.approval import addresses, gate
+from ivr.approval.policy import Factor
 from ivr.call.flow import Call, Event, State
 from ivr.call.session import CallStore
 from ivr.customers import budget, watchlist
@@ -141,7 +143,37 @@ class Desk:
         bill = call.bills[index]
         if limit_minor is not None and int(bill["amount_minor"]) > limit_minor:
             return Verdict(Event.TOO_LARGE, call, {"limit": True})
-        return Verdict(event, replace(call, bill=bill, limit_minor=limit_minor))
+        call = replace(call, bill=bill, limit_minor=limit_minor)
+        row = self.session.get_one(Bill, str(bill["id"]))
+        choices = addresses.choices(self.session, row)
+        if len(choices) > 1:
+            return Verdict(Event.ADDRESSES, replace(call, addresses=tuple(choices)))
+        return self.allow(replace(call, address_id=choices[0][1] if choices else ""), event)
+
+    def allow(self, call: Call, event: Event) -> Verdict:
+        """``event``, unless her policy allows this payment in no call like this one, whoever agrees."""
+        assert call.bill
+        assert call.customer_id
+        could = {*call.evidence, Factor.KEY}
+        if Factor.VOICE in could:
+            could |= {Factor.CHALLENGE}
+            could |= {Factor.PIN} if has_pin(self.session, call.customer_id) else set()
+        allowed = gate.may_be_paid(
+            self.session, str(call.bill["id"]), call.address_id, factors=could, attested=call.attested, now=self.now
+        )
+        return Verdict(event, call) if allowed else Verdict(Event.TOO_LARGE, call, {"policy": "refused"})
+
+    def missing(self, call: Call) -> frozenset[Factor]:
+        """What her policy wants of her besides what she gave."""
+        assert call.bill
+        return gate.missing_factors(
+            self.session,
+            str(call.bill["id"]),
+            call.address_id,
+            factors=call.evidence,
+            attested=call.attested,
+            now=self.now,
+        )
 
 
 def _facts(bill: Bill) -> dict[str, str | int]:

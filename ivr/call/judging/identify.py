@@ -11,6 +11,7 @@ from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import CODE, SPOKEN_CARD
 from ivr.customers import enrolment, pins
 from ivr.customers.lookup import customer_by_number
+from ivr.customers.voiceprints import may_have_voiceprint
 from ivr.speech.cards import candidates
 from ivr.speech.expect import EndReason
 from ivr.speech.pan import SHORTEST
@@ -18,6 +19,8 @@ from voiceprint import Outcome
 
 CODE_DIGITS = enrolment.CODE_DIGITS
 CUSTOMER_NUMBER_DIGITS = 7
+#: Keyed in place of a card by a guardian who wants to manage what her ward may pay.
+GUARDIAN_KEY = "9"
 #: From here on the caller was saying a number, and another's voice is a failure, not noise.
 SPOKEN_ATTEMPT_DIGITS = 8
 #: Customer numbers that one caller id, and that all callers without one together, may key in an hour.
@@ -95,8 +98,10 @@ def _keyed(desk: Desk, call: Call) -> Verdict:
 
 
 def _number(desk: Desk, call: Call) -> Verdict:
-    """A customer number or an enrolment code, ended with the hash key. Whether it is one is not told."""
+    """A customer number, an enrolment code or a guardian's key, and the hash key. Whether it is one is not told."""
     keys = desk.heard.keys
+    if keys == GUARDIAN_KEY:
+        return Verdict(Event.GUARDIAN, call)
     if len(keys) == CUSTOMER_NUMBER_DIGITS:
         limit = KEYED_LOOKUPS if call.caller_id else KEYED_LOOKUPS_WITHHELD
         within = desk.store.within(f"keyed:{call.caller_id}", limit, 3600)
@@ -119,4 +124,5 @@ def _may_enrol(desk: Desk, call: Call, said: Sequence[str]) -> Verdict | None:
     if not customer_id or not card_id or desk.is_locked(call, customer_id):
         return None
     call = replace(call, customer_ids=(customer_id,), customer_id=customer_id, card_id=card_id)
-    return Verdict(Event.MAY_ENROL, call)
+    voice = may_have_voiceprint(desk.session, customer_id)
+    return Verdict(Event.MAY_ENROL if voice else Event.MAY_SET_PIN, call)

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from ivr.call.flow import Call, Event, State
-from ivr.call.judging import confirm, enrol, identify
+from ivr.call.judging import approver, confirm, enrol, guardian, identify
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
@@ -36,17 +36,32 @@ def _rule(judge: Callable[[Desk, Call], Verdict], *events: Event) -> Rule:
     return Rule(judge, frozenset((Event.AGAIN, *events)))
 
 
-_ACCEPTED = (Event.NO_BILL, Event.ONE_BILL, Event.SEVERAL_BILLS, Event.TOO_LARGE)
-_KEYED = (Event.IDENTIFIED, Event.KEYED, Event.MAY_ENROL)
+_ACCEPTED = (Event.NO_BILL, Event.ONE_BILL, Event.SEVERAL_BILLS, Event.ADDRESSES, Event.TOO_LARGE)
+_KEYED = (Event.IDENTIFIED, Event.KEYED, Event.GUARDIAN, Event.MAY_ENROL, Event.MAY_SET_PIN)
+_MENU = (
+    *(Event.LIMITS, Event.AMOUNT, Event.MERCHANTS, Event.BOOK, Event.CHOSEN, Event.NONE),
+    *(Event.OPERATORS, Event.TOO_LATE),
+)
 
 RULES: dict[State, Rule] = {
     State.CARD: _rule(identify.card, *_KEYED, *_ACCEPTED),
     State.KEYPAD_CARD: _rule(identify.card, *_KEYED),
     State.PIN: _rule(identify.pin, *_ACCEPTED),
-    State.BILL: _rule(confirm.bill, Event.CHOSEN, Event.TOO_LARGE),
-    State.KEYPAD_BILL: _rule(confirm.bill, Event.CHOSEN, Event.TOO_LARGE),
-    State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED),
+    State.BILL: _rule(confirm.bill, Event.CHOSEN, Event.ADDRESSES, Event.TOO_LARGE),
+    State.KEYPAD_BILL: _rule(confirm.bill, Event.CHOSEN, Event.ADDRESSES, Event.TOO_LARGE),
+    State.ADDRESS: _rule(confirm.address, Event.CHOSEN, Event.TOO_LARGE),
+    State.KEYPAD_ADDRESS: _rule(confirm.address, Event.CHOSEN, Event.TOO_LARGE),
+    State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED, Event.NEEDS_PIN),
     State.KEYPAD_CONFIRM: _rule(confirm.key, Event.CONFIRMED),
+    State.EXTRA_PIN: _rule(confirm.extra_pin, Event.CONFIRMED),
+    State.APPROVER_SAY: _rule(approver.say, Event.HEARD),
+    State.APPROVER_PIN: _rule(approver.pin, Event.PROVED, Event.TOO_LATE),
+    State.APPROVER_ANSWER: _rule(approver.answer, Event.AGREED, Event.DECLINED, Event.FROZEN, Event.TOO_LATE),
+    State.GUARD_PIN: _rule(guardian.pin, Event.WARDS, Event.PROVED),
+    State.GUARD_CHOOSE: _rule(guardian.choose, Event.PROVED, Event.CHOSEN),
+    State.GUARD_MENU: _rule(guardian.menu, *_MENU),
+    State.GUARD_AMOUNT: _rule(guardian.amount, Event.CHOSEN),
+    State.GUARD_CONFIRM: _rule(guardian.confirm, Event.SET, Event.NO, Event.OPERATORS, Event.TOO_LATE),
     State.CONSENT: _rule(enrol.consent, Event.YES, Event.NO),
     State.ENROL_1: _rule(enrol.string, Event.HEARD),
     State.ENROL_2: _rule(enrol.string, Event.HEARD),
@@ -55,7 +70,7 @@ RULES: dict[State, Rule] = {
     State.REPEAT_PIN: _rule(enrol.repeated_pin, Event.DIFFERS, Event.SET, Event.EXHAUSTED),
 }
 
-VOICED = {State.CARD, State.CONFIRM, State.ENROL_1, State.ENROL_2, State.ENROL_3}
+VOICED = {State.CARD, State.CONFIRM, State.APPROVER_SAY, State.ENROL_1, State.ENROL_2, State.ENROL_3}
 
 #: Deciding never takes less than this, so that the time taken does not tell how far it got. How long embedding
 #: took before depends on the length of the recording alone.

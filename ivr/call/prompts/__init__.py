@@ -69,7 +69,13 @@ def _patterns(locale: str) -> list[tuple[str, re.Pattern[str]]]:
     patterns = []
     for prompt in ids(locale):
         pieces = re.split(r"\{(\w+)\}", _catalogue(locale)[prompt]["text"])
-        regex = "".join(f"(?P<{piece}>.+?)" if i % 2 else re.escape(piece) for i, piece in enumerate(pieces))
+        regex, named = "", set()
+        for i, piece in enumerate(pieces):
+            if i % 2 == 0:
+                regex += re.escape(piece)
+            else:  # a value that is said twice is the same both times
+                regex += f"(?P={piece})" if piece in named else f"(?P<{piece}>.+?)"
+                named.add(piece)
         patterns.append((sum(map(len, pieces[::2])), prompt, re.compile(regex)))
     # The most literal text first: "{merchant}. To pay ..." also fits what a longer prompt says.
     return [(prompt, pattern) for _, prompt, pattern in sorted(patterns, key=lambda p: -p[0])]
@@ -106,6 +112,14 @@ def spoken_amount(amount_minor: int, currency: str, locale: str) -> str:
             minor=f"{minor:0{precision}d}" if minor else "",
         )
         .strip()
+    )
+
+
+def spoken_addresses(names: Sequence[str], locale: str) -> str:
+    """The addresses to choose from, numbered from one, by name; one without a name came with the bill."""
+    return " ".join(
+        render(Line.of("address.choose.item" if name else "address.choose.new", number=str(number), name=name), locale)
+        for number, name in enumerate(names, 1)
     )
 
 

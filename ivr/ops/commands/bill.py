@@ -26,6 +26,8 @@ def command() -> None:
 @click.option("--currency", required=True, help="ISO 4217, e.g. USD.")
 @click.option("--merchant", required=True, help="Spoken to the caller.")
 @click.option("--description", default="", help="Not spoken.")
+@click.option("--kind", default="", help="The merchant's kind of trade, for policies.")
+@click.option("--ship-to", help="The address that goods go to.")
 @click.option(
     "--due", type=click.DateTime(["%Y-%m-%d"]), help="YYYY-MM-DD; the bill due first is read first."
 )
@@ -33,7 +35,15 @@ def command() -> None:
     "--hold", is_flag=True, help="Only hold the amount when it is paid; `ivr payments post` debits it, or a part."
 )
 def add(
-    customer: str, amount: str, currency: str, merchant: str, description: str, due: datetime | None, hold: bool
+    customer: str,
+    amount: str,
+    currency: str,
+    merchant: str,
+    description: str,
+    kind: str,
+    ship_to: str | None,
+    due: datetime | None,
+    hold: bool,
 ) -> None:
     """Add an open bill and print its id."""
     now = utc_now()
@@ -47,6 +57,8 @@ def add(
             amount_minor=amount_minor,
             currency=currency,
             description=description,
+            kind=kind,
+            ship_to=ship_to,
             due_at=due.replace(tzinfo=UTC) if due else None,
             hold_only=hold,
             now=now,

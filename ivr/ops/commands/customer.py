@@ -9,6 +9,8 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr.approval import freezes
+from ivr.approval.appointments import active
 from ivr.clock import utc_now
 from ivr.customers import audit, budget
 from ivr.customers.bills import open_bills
@@ -31,16 +33,17 @@ def command() -> None:
 @click.option("--phone", "phones", multiple=True, required=True, help="Calls from it select her; repeatable.")
 @click.option("--locale", default="en", show_default=True, help=f"One of {', '.join(LOCALES)}.")
 @click.option("--test", is_flag=True, help="May be debited at the sandbox bank, and only there.")
+@click.option("--minor", is_flag=True, help="Pays only under the eyes of a guardian.")
 @click.option("--email", "emails", multiple=True, help="Is told of changes; repeatable.")
 @click.option("--sms", multiple=True, help="Is told of changes; repeatable.")
 def add(
-    phones: tuple[str, ...], locale: str, test: bool, emails: tuple[str, ...], sms: tuple[str, ...]
+    phones: tuple[str, ...], locale: str, test: bool, minor: bool, emails: tuple[str, ...], sms: tuple[str, ...]
 ) -> None:
     """Add a customer and print the customer number."""
     now = utc_now()
     with desk.transaction() as session:
         customer = add_customer(
-            session, phones=phones, locale=locale, test=test, sms=sms, emails=emails, now=now
+            session, phones=phones, locale=locale, test=test, minor=minor, sms=sms, emails=emails, now=now
         )
         audit.record(session, desk.who(), "customer.added", customer.id, now, test=test)
     click.echo(f"customer {customer.number}")
@@ -81,6 +84,12 @@ def reset(number: str) -> None:
 def _on_file(session: Session, customer: Customer, now: datetime) -> Iterator[tuple[str, str]]:
     yield "locale", customer.locale
     yield "kind", "test: sandbox bank only" if customer.test else "real"
+    if customer.minor:
+        yield "age", "minor: pays only under the eyes of a guardian"
+    if freezes.is_frozen(session, customer.id):
+        yield "payments", f"stopped: `ivr freeze clear {customer.number}`"
+    for appointment in active(session, customer.id, now):
+        yield appointment.role, session.get_one(Customer, appointment.approver_id).number
     yield "since", desk.minute(customer.created_at)
     yield "calls from", "\n".join(caller.e164 for caller in customer.caller_ids)
     yield "is told at", "\n".join(f"{c.kind} {c.address}" for c in customer.contacts)

@@ -14,11 +14,12 @@ from ivr.clock import utc_now
 from ivr.customers.models import Bill, new_id
 from ivr.customers.money import format_amount
 from ivr.customers.text import clean_text
+from ivr.ledger.outbox import receipt_of
 from ivr.ops import desk
 from ivr.payments import holds, refunds, service
 from ivr.payments import verify as checks
 from ivr.payments.banks import connect
-from ivr.payments.models import Payment
+from ivr.payments.models import Payment, PaymentEvent
 from ivr.payments.processor import PaymentError
 from ivr.payments.states import Event, IllegalMove, State
 from ivr.settings import settings
@@ -91,6 +92,27 @@ def release(payment_id: str, why: str, key: str) -> None:
     except PaymentError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"payment {payment_id}: to be released, key {key}")
+
+
+@command.command()
+@click.argument("payment_id", metavar="PAYMENT")
+def show(payment_id: str) -> None:
+    """A payment, its history, and where it is on the consortium ledger."""
+    with desk.snapshot() as session:
+        payment = session.get(Payment, payment_id)
+        if payment is None:
+            raise click.ClickException(f"there is no payment {payment_id!r}")
+        query = select(PaymentEvent).where(PaymentEvent.payment_id == payment_id).order_by(PaymentEvent.id)
+        rows = [(desk.minute(line.at), line.to_state, line.who, line.why) for line in session.scalars(query)]
+        on_ledger = receipt_of(session, payment_id)
+    click.echo(f"payment {payment.id}: {payment.state}, {format_amount(payment.debit_minor, payment.currency)}")
+    desk.print_table(("at", "state", "by", "why"), rows, empty="no history")
+    for receipt in on_ledger:
+        place, header = receipt["proof"]["inclusion"], receipt["proof"]["inclusion"]["header"]
+        click.echo(f"{receipt['kind']} on the ledger: block {header['height']}, root {header['root']},")
+        click.echo(f"record {place['index'] + 1} of {header['count']}, proof of {len(place['path'])} hashes")
+    if not on_ledger and settings().ledger_url:
+        click.echo("not on the ledger (yet)")
 
 
 @command.command(name="held")

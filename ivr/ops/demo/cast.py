@@ -11,6 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import update
 
+from ivr.approval import addresses, appointments
+from ivr.approval.policy import Role
 from ivr.customers.bills import create_bill
 from ivr.customers.cards import add_card
 from ivr.customers.models import Bill, VoiceprintRow
@@ -51,13 +53,14 @@ def member(
     pin: str | None = None,
     test: bool = True,
     locale: str = "en",
+    emails: Sequence[str] = (),
 ) -> Member:
     """A customer with these card numbers, perhaps a voiceprint made of recordings, and a PIN; perhaps for tests."""
     bank = connect(stage.settings)
     tokens = {pan: bank.tokenise(pan, now.year + 3, 12) for pan in cards}
     voiceprint = _voiceprint(stage.settings.voice_model_dir, tuple(voices)) if voices else None
     with stage.database.transaction() as session:
-        customer = add_customer(session, phones=[phone], locale=locale, test=test, sms=[phone], now=now)
+        customer = add_customer(session, phones=[phone], locale=locale, test=test, sms=[phone], emails=emails, now=now)
         for pan, token in tokens.items():
             add_card(
                 session,
@@ -89,10 +92,36 @@ def member(
         return Member(customer.id, customer.number)
 
 
-def bill(stage: Stage, customer_id: str, amount_minor: int, merchant: str, now: datetime) -> Bill:
+def bill(
+    stage: Stage, customer_id: str, amount_minor: int, merchant: str, now: datetime, ship_to: str | None = None
+) -> Bill:
     """Something that the customer owes."""
     with stage.database.transaction() as session:
-        return create_bill(session, customer_id, merchant=merchant, amount_minor=amount_minor, currency="USD", now=now)
+        return create_bill(
+            session, customer_id, merchant=merchant, amount_minor=amount_minor, currency="USD", ship_to=ship_to, now=now
+        )
+
+
+def looks_after(stage: Stage, role: Role, approver: Member, ward: Member, now: datetime) -> None:
+    """Named, and accepted."""
+    with stage.database.transaction() as session:
+        appointment = appointments.propose(
+            session,
+            role,
+            ward_id=ward.customer_id,
+            approver_id=approver.customer_id,
+            label="Lea",
+            who="the demo",
+            now=now,
+        )
+        appointments.accept(session, appointment.id, approver.customer_id, channel="the demo", now=now)
+
+
+def lives_at(stage: Stage, ward: Member, now: datetime, **book: str) -> None:
+    """Her address book: names and addresses."""
+    with stage.database.transaction() as session:
+        for label, text in book.items():
+            addresses.add(session, ward.customer_id, label, text, who="the demo", now=now)
 
 
 @cache

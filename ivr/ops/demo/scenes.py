@@ -9,8 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ivr.approval import freezes, policies
+from ivr.approval.policy import Role
+from ivr.approval.wards import WardSettings, policy_of
 from ivr.customers.enrolment import issue_code
 from ivr.ops.demo import cast
+from ivr.ops.demo.approver import PIN, Approver
 from ivr.ops.demo.stage import Stage
 from ivr.ops.simcarrier.checks import Inside, look, problems_of
 from ivr.ops.simcarrier.ladder import ladder
@@ -22,6 +26,8 @@ from ivr.store import redis
 
 SPEED = 16.0
 MERCHANT = "Corner Bookshop"
+HOME, SCHOOL, NEW = "1 Main Street, Springfield", "2 School Lane, Springfield", "9 New Road, Shelbyville"
+LOWERED = policy_of(WardSettings(small=1_500))  # by the guardian who calls
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,21 @@ class Result:
     name: str
     record: CallRecord
     problems: list[str]
+
+
+def approver_of(phone: str) -> str:
+    """The e-mail address of whoever looks after the customer with this telephone."""
+    return f"approver{phone[1:]}@example.com"
+
+
+def telephone_of(ward: str) -> str:
+    """The telephone of whoever looks after the customer with that one."""
+    return ward.replace("+1415", "+1416")
+
+
+def ward_of(telephone: str) -> str:
+    """The other way round."""
+    return telephone.replace("+1416", "+1415")
 
 
 class Players:
@@ -48,6 +69,10 @@ class Players:
 
     def alice(self, phone: str, *, test: bool = True) -> None:
         """A customer with two cards, a voiceprint that is no longer new, a PIN, and one bill."""
+        self._alice(phone, test=test)
+        self.owes(phone, 4210, MERCHANT)
+
+    def _alice(self, phone: str, *, test: bool = True) -> None:
         if phone not in self._known:
             self._known[phone] = cast.member(
                 self.stage,
@@ -58,7 +83,6 @@ class Players:
                 pin=cast.PIN,
                 test=test,
             )
-        self.owes(phone, 4210, MERCHANT)
 
     def real(self, phone: str) -> None:
         """The same, but no test customer: recordings are not let through for her, nor can the sandbox debit her."""
@@ -99,6 +123,36 @@ class Players:
         for amount_minor, merchant in ((1999, MERCHANT), (1250, "Green Grocer"), (700, "Tea House")):
             self.owes(phone, amount_minor, merchant)
 
+    def ward(self, phone: str, role: Role = Role.GUARDIAN) -> None:
+        """The same without a bill, with somebody who looks after her, and two addresses."""
+        self._alice(phone)
+        approver = cast.member(
+            self.stage, telephone_of(phone), (), self.now, pin=PIN, emails=[approver_of(phone)]
+        )
+        cast.looks_after(self.stage, role, approver, self._known[phone], self.now)
+        cast.lives_at(self.stage, self._known[phone], self.now, home=HOME, school=SCHOOL)
+
+    def small_to_a_known_address(self, phone: str) -> None:
+        self.ward(phone)
+        self.owes(phone, 1250, MERCHANT, HOME)
+
+    def small_to_a_new_address(self, phone: str) -> None:
+        self.ward(phone)
+        self.owes(phone, 1250, MERCHANT, NEW)
+
+    def large(self, phone: str) -> None:
+        self.ward(phone)
+        self.owes(phone, 31000, MERCHANT)
+
+    def under_pressure(self, phone: str) -> None:
+        """A grown-up who has named a supervisor for all her payments."""
+        self.ward(phone, Role.SUPERVISOR)
+        self.owes(phone, 4900, "Urgent Help Desk")
+
+    def guardian(self, phone: str) -> None:
+        """Somebody who looks after a ward, and calls herself."""
+        self.ward(ward_of(phone))
+
     def nobody(self, phone: str) -> None:
         """A number that no customer has."""
 
@@ -108,8 +162,17 @@ class Players:
     def _cards(self, *names: str) -> list[str]:
         return [self.values[f"card.{name}"] for name in names]
 
-    def owes(self, phone: str, amount_minor: int, merchant: str) -> None:
-        cast.bill(self.stage, self._known[phone].customer_id, amount_minor, merchant, self.now)
+    def owes(self, phone: str, amount_minor: int, merchant: str, ship_to: str | None = None) -> None:
+        cast.bill(self.stage, self._known[phone].customer_id, amount_minor, merchant, self.now, ship_to)
+
+    def problems(self, kind: str, phone: str) -> list[str]:
+        """What a scene must have left behind besides what its file says."""
+        with self.stage.database.transaction() as session:
+            if kind == "19" and not freezes.is_frozen(session, self._known[phone].customer_id):
+                return ["her payments were not stopped"]
+            if kind == "22" and policies.own(session, self._known[ward_of(phone)].customer_id)[1] != LOWERED:
+                return ["the ward's limits were not changed"]
+        return []
 
     def remember(self, record: CallRecord) -> None:
         """What a recording of this call would play back tomorrow."""
@@ -126,8 +189,16 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "21": Players.keying_in_chinese,
     "14": Players.real,
     "15": Players.nobody_new,
+    "16": Players.small_to_a_known_address,
+    "17": Players.small_to_a_new_address,
+    "18": Players.large,
+    "19": Players.under_pressure,
+    "22": Players.guardian,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
+
+#: What whoever looks after the payer answers, on the page, while the call goes on.
+ANSWERS = {"17": "approve", "18": "approve", "19": "fraud"}
 
 #: Scenes of a service that speaks Chinese, which the demo does not start.
 IN_CHINESE = ("20", "21")
@@ -151,7 +222,10 @@ def _play(path: Path, kind: str, players: Players, inside: Inside, console: Cons
     scenario = load(path)
     players.prepare(scenario, kind)
     before = look(inside)
-    stage = players.stage
+    stage, approver = players.stage, None
+    if answer := ANSWERS.get(kind):
+        approver = Approver(stage, approver_of(scenario.caller.from_), answer)
+        approver.start()
     record = run_call(
         scenario,
         base_url=stage.url,
@@ -162,6 +236,10 @@ def _play(path: Path, kind: str, players: Players, inside: Inside, console: Cons
         values=players.values,
     )
     problems = problems_of(scenario, record, inside, before)
+    if approver:
+        approver.join()
+        problems += [f"the approver: {approver.problem}"] * bool(approver.problem)
+    problems += players.problems(kind, scenario.caller.from_)
     players.remember(record)
     console.print(ladder(record))
     return Result(scenario.name, record, problems)

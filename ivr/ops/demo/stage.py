@@ -1,4 +1,4 @@
-"""A whole service on this machine for the length of a ``with``: sandbox bank, web workers, debiting worker.
+"""A whole service on this machine for the length of a ``with``: sandbox bank, web workers, worker, mail server.
 
 Everything is a process of its own, on a free port of 127.0.0.1, in a folder that goes when the stage does.
 """
@@ -17,9 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
 
 import requests
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import Envelope
 from pydantic import SecretStr
 
 from ivr.keys import Keyring
@@ -45,12 +49,25 @@ class Stage:
     database: Database
     keyring: Keyring
     logs: Path
+    mails: list[Message]  # what the service has sent, by a real SMTP server
 
     def books(self) -> dict[str, list[dict[str, object]]]:
         """The bank's own books: what really was debited."""
         answer = requests.get(f"{self.bank_url}/_books", headers={"X-Api-Key": "sandbox"}, timeout=10)
         books: dict[str, list[dict[str, object]]] = answer.json()
         return books
+
+
+class _Post:
+    """Takes every mail."""
+
+    def __init__(self) -> None:
+        self.mails: list[Message] = []
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: Envelope) -> str:
+        assert isinstance(envelope.content, bytes)
+        self.mails.append(message_from_bytes(envelope.content))
+        return "250 OK"
 
 
 @contextmanager
@@ -68,6 +85,9 @@ def stage(
     folder = Path(tempfile.mkdtemp(prefix="ivr-"))
     processes: list[subprocess.Popen[str]] = []
     settings: Settings | None = None
+    post = _Post()
+    office = Controller(post, hostname="127.0.0.1", port=_free_port())
+    office.start()
     try:
         bank_url = _start_bank(folder, processes)
         port = _free_port()
@@ -78,6 +98,8 @@ def stage(
             "IVR_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "IVR_BANK_URL": bank_url,
             "IVR_AGENT_NUMBER": "+15550100001",
+            "IVR_SMTP_URL": f"smtp://127.0.0.1:{office.port}",
+            "IVR_SMTP_FROM": "pay@example.com",
             **(extra or {}),
         }
         settings = settings_from(environment)
@@ -92,10 +114,12 @@ def stage(
             Database(settings.sqlalchemy_url()),
             Keyring.load(settings),
             folder,
+            post.mails,
         )
     finally:
         for process in reversed(processes):
             _end(process)
+        office.stop()
         if settings and not settings.redis_url:
             redis.stop(settings)
         if not keep:

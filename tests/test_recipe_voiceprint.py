@@ -12,6 +12,7 @@ import torch
 
 from recipes import heldout
 from recipes.voiceprint.backend import fit_backend
+from recipes.voiceprint.backend import halves as drawn_halves
 from recipes.voiceprint.calibrate import halves
 from recipes.voiceprint.channel import NOISY_TELEPHONE, TELEPHONE, TRAINING, transmit
 from recipes.voiceprint.data import DIGITS, CropSampler, Speaker, load_speakers
@@ -103,6 +104,15 @@ def test_the_sides_of_a_genuine_trial_share_no_clip() -> None:
     assert not {c.tobytes() for c in one} & {c.tobytes() for c in other}
 
 
+def test_the_halves_of_a_draw_share_no_clip_and_one_clip_makes_one_string() -> None:
+    rng = np.random.default_rng(0)
+    clips = [np.full(4000, level, np.int16) for level in (1000, 2000, 3000)]
+    one, other = (set(np.round(half[half > 0] * 32768)) for half in drawn_halves(Speaker("s", clips, [""] * 3), rng))
+    assert (len(one), len(other)) == (2, 1)
+    assert not one & other
+    assert len(drawn_halves(Speaker("s", clips[:1], [""]), rng)) == 1
+
+
 def test_strings_of_a_call_come_back_apart() -> None:
     rng = np.random.default_rng(0)
     strings = [string(speaker(0).clips, n, rng) for n in (16, 4)]
@@ -124,13 +134,13 @@ def test_calibration_gives_likelihood_ratios_and_keeps_the_false_match_rate() ->
     assert high > low
 
 
-def test_the_back_end_finds_what_tells_speakers_apart_and_is_nameless() -> None:
+def test_the_back_end_finds_what_tells_speakers_apart() -> None:
     rng = np.random.default_rng(0)
     numbers = np.repeat(np.arange(300), 2)
     voices = rng.normal(size=(300, 16)) * ([1.0] * 8 + [0.05] * 8)  # half of the numbers tell of the voice,
     vectors = voices[numbers] + rng.normal(size=(600, 16)) * ([0.1] * 8 + [0.8] * 8)  # the rest of the line
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    fitted = fit_backend(numbers, vectors, top=50)
+    fitted = fit_backend(numbers, vectors)
     one, other = vectors[::2], vectors[1::2]
     rows, columns = (i.ravel() for i in np.indices((300, 300)))
 
@@ -139,8 +149,7 @@ def test_the_back_end_finds_what_tells_speakers_apart_and_is_nameless() -> None:
         return float((scores.argmax(axis=1) != np.arange(300)).mean())
 
     assert confused(fitted) < 0.7 * confused(Cosine())
-    assert fitted.cohort.shape == (300, 16)
-    assert (np.diff(fitted.cohort[:, 0]) >= 0).all()  # the order says nothing of persons
+    assert (fitted.between[:8] > 5 * fitted.between[8:].max()).all()  # the first half, and how much further apart
 
 
 def test_folding_the_standardisation_into_the_network_keeps_its_embeddings() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from voiceprint import (
     EnrolmentLimits,
@@ -23,7 +24,7 @@ from voiceprint import (
     seal,
 )
 from voiceprint.audio import activity, resample, to_float
-from voiceprint.backend import Cosine, Normalised, compare
+from voiceprint.backend import Cosine, TwoCovariances, compare
 from voiceprint.enrolment import MOST_UTTERANCES
 from voiceprint.metrics import TrialScores, all_pairs, figures
 from voiceprint.scoring import Calibration, QualityLimits
@@ -182,21 +183,31 @@ def test_the_nearest_of_a_few_known_voices_is_found() -> None:
     assert SCORER.best_match({}, [utterance([1, 0])]) is None
 
 
-def cohort(dim: int = 2) -> Normalised:
-    """Twelve voices spread over a circle, nothing else done to the vectors."""
-    angles = np.arange(12) * np.pi / 6
-    around = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    return Normalised(np.zeros(2, np.float32), np.eye(2, dtype=np.float32), around, 3)
+def two_covariances() -> TwoCovariances:
+    """Voices that lie further apart along one axis than along the other."""
+    projection = np.array([[2.0, 0.5], [0.0, 1.0]], np.float32)
+    return TwoCovariances(np.array([0.1, -0.2], np.float32), projection, np.array([3.0, 0.5], np.float32))
 
 
-def test_a_normalised_score_is_the_cosine_in_deviations_of_the_nearest_cohort() -> None:
-    # Seen from a member of the cohort its nearest are itself and two neighbours 30 degrees away.
-    near = np.array([1.0, np.cos(np.pi / 6), np.cos(np.pi / 6)])
+def test_a_score_is_the_log_likelihood_ratio_of_one_voice_and_two() -> None:
+    fitted = two_covariances()
+    between, total = np.diag(fitted.between), np.diag(fitted.between + 1)
+    one_voice = multivariate_normal(cov=np.block([[total, between], [between, total]]))
+    two_voices = multivariate_normal(cov=np.block([[total, 0 * total], [0 * total, total]]))
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 5, 2)).astype(np.float32)
+    length = np.sqrt((fitted.between + 1).sum())
+    both = np.concatenate([fitted.project(side) * length for side in (a, b)], axis=1)
+    # What both hypotheses have as a constant is left to the calibration.
+    expected = one_voice.logpdf(both) - two_voices.logpdf(both)
+    score = compare(fitted.sides(a), fitted.sides(b * 7))
+    np.testing.assert_allclose(score - score[0], expected - expected[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score, compare(fitted.sides(b), fitted.sides(a)), rtol=1e-5)
+
+
+def test_without_a_back_end_a_score_is_the_cosine() -> None:
     a, b = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
-    fitted = cohort()
-    for other, cosine in ((a, 1.0), (b, 0.0)):
-        expected = (cosine - near.mean()) / (near.std() + 1e-3)
-        assert compare(fitted.sides(a), fitted.sides(other)) == pytest.approx(expected, rel=1e-5)
+    assert compare(Cosine().sides(a), Cosine().sides(a * 3)) == pytest.approx(1.0)
     assert compare(Cosine().sides(a), Cosine().sides(b * 7)) == pytest.approx(0.0)
 
 
@@ -204,7 +215,7 @@ def test_many_pairs_score_as_each_alone() -> None:
     rng = np.random.default_rng(0)
     people = [enrol([utterance([*rng.normal(size=2)])] * 3) for _ in range(4)]
     tested = [utterance([*rng.normal(size=2)], seconds=s) for s in (1.0, 3.0, 20.0)]
-    for scorer in (SCORER, replace(SCORER, backend=cohort())):
+    for scorer in (SCORER, replace(SCORER, backend=two_covariances())):
         test, person = (i.ravel() for i in np.indices((3, 4)))
         together = scorer.pairs(people, tested).llr(person, test)
         alone = [scorer.score(people[p], [tested[t]]).llr for t, p in zip(test, person, strict=True)]

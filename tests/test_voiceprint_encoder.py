@@ -240,8 +240,8 @@ def test_scorer_is_refused_without_a_calibration_of_its_model(official: Path, tm
 def test_a_back_end_belongs_to_the_calibration_made_with_it(tmp_path: Path) -> None:
     folder = shutil.copytree(SHIPPED, tmp_path / "model")
     fitted = backend.load(folder, manifest.verify(folder))
-    assert isinstance(fitted, backend.Normalised)
-    backend.save(folder, replace(fitted, top=50))
+    assert isinstance(fitted, backend.TwoCovariances)
+    backend.save(folder, replace(fitted, between=fitted.between * 2))
     with pytest.raises(ModelError, match="calibrate again"):
         Scorer.load(folder)
     (folder / "backend.npz").write_bytes(b"not one")

@@ -1,9 +1,10 @@
-"""How two embeddings are compared, before calibration: as they are, or projected and measured against a cohort.
+"""How two embeddings are compared, before calibration: by their cosine, or as two draws of a Gaussian model of voices.
 
-``backend.npz`` of a model folder holds what a recipe fitted on training speakers: a mean, a linear discriminant
-projection, and the mean embeddings of a cohort, nameless and in no order of persons. A score is then the cosine's
-distance, in deviations, from the cosines with the nearest of the cohort: seen from either side, and averaged (adaptive
-score normalisation). A folder without the file compares by cosine.
+``backend.npz`` of a model folder holds what a recipe fitted on training speakers: a mean, a projection to axes along
+which recordings of one voice scatter by one, and how far voices lie apart along each. A score is then log P(both | one
+voice) / P(both | two voices): PLDA with two full covariances on length-normalised embeddings (Garcia-Romero and
+Espy-Wilson 2011). What lies along an axis counts the more the further voices lie apart along it. A folder without the
+file compares by cosine.
 """
 
 from __future__ import annotations
@@ -22,28 +23,22 @@ from voiceprint.manifest import Manifest
 
 BACKEND = "backend.npz"
 Floats = NDArray[np.float64]
-#: Cohort scores lie closer together than this only where they mean nothing.
-_LEAST_DEVIATION = 1e-3
-#: Rows whose cosines with the whole cohort are held at a time.
-_ROWS = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """One side of comparisons: vectors of shape (n, dim), and mean and deviation of its cohort scores, shape (n,)."""
+    """One side of comparisons: vectors of shape (n, dim), and what each adds to all its scores, shape (n,)."""
 
     vectors: NDArray[np.float32]
-    mean: Floats
-    deviation: Floats
+    offset: Floats
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Sides:
-        return Sides(self.vectors[rows], self.mean[rows], self.deviation[rows])
+        return Sides(self.vectors[rows], self.offset[rows])
 
 
 def compare(a: Sides, b: Sides) -> Floats:
     """Scores of shape (n,), row against row."""
-    cosine = np.einsum("ij,ij->i", a.vectors, b.vectors).astype(np.float64)
-    score: Floats = ((cosine - a.mean) / a.deviation + (cosine - b.mean) / b.deviation) / 2
+    score: Floats = np.einsum("ij,ij->i", a.vectors, b.vectors).astype(np.float64) + a.offset + b.offset
     return score
 
 
@@ -52,37 +47,34 @@ class Cosine:
 
     def sides(self, vectors: NDArray[np.float32]) -> Sides:
         """Embeddings of shape (n, dim) as they are compared."""
-        return Sides(_unit_rows(vectors), np.zeros(len(vectors)), np.ones(len(vectors)))
+        return Sides(unit_rows(vectors), np.zeros(len(vectors)))
 
 
 @dataclass(frozen=True, eq=False)
-class Normalised(Cosine):
-    """``mean`` of shape (dim,), ``projection`` (dim, dim), ``cohort`` (n, dim) projected, of unit length."""
+class TwoCovariances(Cosine):
+    """``mean`` of shape (dim,), ``projection`` (dim, axes), ``between`` (axes,): the variance of voices, above 0."""
 
     mean: NDArray[np.float32]
     projection: NDArray[np.float32]
-    cohort: NDArray[np.float32]
-    top: int
+    between: NDArray[np.float32]
 
     def sides(self, vectors: NDArray[np.float32]) -> Sides:
-        projected = self.project(vectors)
-        means, deviations = [], []
-        for start in range(0, len(projected), _ROWS):
-            scores = projected[start : start + _ROWS] @ self.cohort.T
-            nearest = -np.partition(-scores, self.top - 1, axis=1)[:, : self.top].astype(np.float64)
-            means.append(nearest.mean(axis=1))
-            deviations.append(nearest.std(axis=1) + _LEAST_DEVIATION)
-        return Sides(projected, np.concatenate(means), np.concatenate(deviations))
+        between = self.between.astype(np.float64)
+        total = between + 1
+        projected = self.project(vectors) * np.sqrt(total.sum())  # as long as the model expects
+        spread = total**2 - between**2  # determinant of the covariance of two recordings of one voice
+        offset = projected**2 @ ((1 / total - total / spread) / 2)
+        return Sides(np.asarray(projected * np.sqrt(between / spread), np.float32), offset)
 
     def project(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _unit_rows((_unit_rows(vectors) - self.mean) @ self.projection)
+        """Embeddings along the axes, of unit length, shape (n, axes)."""
+        return unit_rows((unit_rows(vectors) - self.mean) @ self.projection)
 
 
-def save(model_dir: Path, fitted: Normalised) -> None:
-    """Writes ``backend.npz`` and pins it; the cohort in half precision, which changes no score's second decimal."""
-    cohort = fitted.cohort.astype(np.float16)
+def save(model_dir: Path, fitted: TwoCovariances) -> None:
+    """Writes ``backend.npz`` and pins it."""
     content = io.BytesIO()
-    np.savez(content, mean=fitted.mean, projection=fitted.projection, cohort=cohort, top=np.array(fitted.top))
+    np.savez(content, mean=fitted.mean, projection=fitted.projection, between=fitted.between)
     manifest.add(model_dir, manifest.verify(model_dir), BACKEND, content.getvalue())
 
 
@@ -93,12 +85,11 @@ def load(model_dir: Path, pinned: Manifest) -> Cosine:
     path = model_dir / BACKEND
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            mean, projection, cohort = (arrays[n].astype(np.float32) for n in ("mean", "projection", "cohort"))
-            return Normalised(mean, projection, _unit_rows(cohort), int(arrays["top"]))
+            return TwoCovariances(*(arrays[n].astype(np.float32) for n in ("mean", "projection", "between")))
     except (OSError, ValueError, KeyError, BadZipFile):
         raise ModelError(f"{path} is no back end; restore the folder from its source") from None
 
 
-def _unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)

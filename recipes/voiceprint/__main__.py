@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from recipes.voiceprint.backend import cohort_embeddings, fit_backend
+from recipes.voiceprint.backend import fit_backend, labelled_embeddings
 from recipes.voiceprint.calibrate import calibrate, rounds_of_calls
 from recipes.voiceprint.data import CropSampler, load_noises, load_speakers
 from recipes.voiceprint.export import averaged_weights, export
@@ -39,7 +39,7 @@ def main() -> None:
         train(Trainer(arch, Schedule(args.minutes), sampler.classes, args.checkpoint), sampler, noises)
     export(arch, averaged_weights(args.checkpoint), args.out)
     encoder = Encoder.load(args.out)
-    backend.save(args.out, fit_backend(*cohort_embeddings(encoder, speakers, noises)))
+    backend.save(args.out, fit_backend(*labelled_embeddings(encoder, speakers, noises)))
     print(json.dumps(calibrate(args.out, rounds_of_calls(encoder, development, noises)), indent=2))
 
 

@@ -1,4 +1,4 @@
-"""The back end of an encoder, fitted on training speakers: mean, linear discriminants, cohort.
+"""The back end of an encoder, fitted on training speakers: how one voice scatters, and how far voices lie apart.
 
 No speaker of the development set or of the held-out list is in it. What was kept, and what was tried and was not better
 on development speakers, stands in the model card; ``recipes.voiceprint.compare`` prints it.
@@ -12,23 +12,24 @@ from numpy.typing import NDArray
 from recipes.voiceprint.data import SAMPLE_RATE, SHORT_CLIP_S, Clip, Speaker
 from recipes.voiceprint.strings import over_one_line, string
 from voiceprint import Encoder
-from voiceprint.backend import Normalised
+from voiceprint.backend import TwoCovariances
 
-#: Every second training speaker, once over a line and once over a line with noise: a thousand are cohort enough.
-EVERY, LINES = 2, 2
+#: Every second training speaker, in three draws of two halves of her clips, half of them over a line with noise.
+EVERY, DRAWS = 2, 3
 LEAST_SECONDS, MOST_SECONDS = 1.0, 8
-#: Within-speaker covariance is shrunk by so much towards a multiple of the identity: two recordings a speaker tell
-#: little, and those of speakers that the network has learnt by heart too little.
-SHRINKAGE = 0.6
-TOP = 200
+#: Axes along which voices lie no further apart than this, of the variance of one voice, tell nothing.
+LEAST_BETWEEN = 1e-3
 
 
-def sample(speaker: Speaker, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Half of a speaker's clips in random order, long ones in part."""
-    count = (len(speaker.clips) + 1) // 2
-    clips = [_part(speaker.clips[i], rng) for i in rng.permutation(len(speaker.clips))[:count]]
-    words = 2 if len(clips[0]) >= 2 * SAMPLE_RATE else max(6, count)
-    return string(clips, words, rng)[: MOST_SECONDS * SAMPLE_RATE]
+def halves(speaker: Speaker, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+    """A speaker's clips as strings of one half and the other; one string only where there is one clip."""
+    order = rng.permutation(len(speaker.clips))
+    parts = ([_part(speaker.clips[i], rng) for i in order[side::2]] for side in (0, 1))
+    return [string(clips, _words(clips), rng)[: MOST_SECONDS * SAMPLE_RATE] for clips in parts if clips]
+
+
+def _words(clips: list[Clip]) -> int:
+    return 2 if len(clips[0]) >= 2 * SAMPLE_RATE else max(2, len(clips))
 
 
 def _part(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -38,7 +39,7 @@ def _part(clip: Clip, rng: np.random.Generator) -> Clip:
     return clip[start : start + int(SHORT_CLIP_S * SAMPLE_RATE)]
 
 
-def cohort_embeddings(
+def labelled_embeddings(
     encoder: Encoder, speakers: list[Speaker], noises: list[Clip]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(speaker numbers of shape (n,), embeddings of shape (n, dim)) of training speakers over telephone lines."""
@@ -47,28 +48,27 @@ def cohort_embeddings(
     for number, speaker in enumerate(speakers[::EVERY]):
         if speaker.seconds < LEAST_SECONDS:
             continue
-        for line in range(LINES):
-            heard = over_one_line([sample(speaker, rng)], line % 2 == 1, noises, rng)[0]
+        for said in (half for _ in range(DRAWS) for half in halves(speaker, rng)):
+            heard = over_one_line([said], bool(rng.random() < 0.5), noises, rng)[0]
             numbers.append(number)
             vectors.append(encoder.embed(heard, SAMPLE_RATE).vector)
     return np.array(numbers), np.stack(vectors)
 
 
-def fit_backend(numbers: NDArray[np.int64], vectors: NDArray[np.float32], top: int = TOP) -> Normalised:
-    """Mean, discriminants and cohort of labelled embeddings; the cohort is sorted by a coordinate, not by person."""
-    speakers, index = np.unique(numbers, return_inverse=True)
+def fit_backend(numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> TwoCovariances:
+    """Mean and the covariances within and between speakers, diagonal together, of labelled embeddings."""
+    speakers, index, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     means = np.zeros((len(speakers), vectors.shape[1]))
     np.add.at(means, index, vectors)
-    means /= np.bincount(index)[:, None]
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    within, total = np.cov((vectors - means[index]).T) * LINES, np.cov((vectors - mean).T)
-    dim = len(mean)
-    shrunk = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / dim * np.eye(dim)
-    spread, axes = np.linalg.eigh(shrunk)
+    means /= counts[:, None]
+    apart = vectors - means[index]
+    within = apart.T @ apart / (len(vectors) - len(speakers))
+    between = np.cov(means.T) - within / counts.mean()  # less what is left of the scatter in means
+    spread, axes = np.linalg.eigh(within)
     whitening = axes @ np.diag(spread**-0.5) @ axes.T
-    directions = np.linalg.eigh(whitening @ total @ whitening)[1][:, ::-1]
-    fitted = Normalised(
-        mean.astype(np.float32), (whitening @ directions).astype(np.float32), np.zeros((0, dim), np.float32), top
+    variance, directions = np.linalg.eigh(whitening @ between @ whitening)
+    return TwoCovariances(
+        vectors.mean(axis=0, dtype=np.float64).astype(np.float32),
+        (whitening @ directions[:, ::-1]).astype(np.float32),
+        np.maximum(variance[::-1], LEAST_BETWEEN).astype(np.float32),
     )
-    cohort = fitted.project(means.astype(np.float32))
-    return Normalised(fitted.mean, fitted.projection, cohort[np.argsort(cohort[:, 0])], min(top, len(cohort)))

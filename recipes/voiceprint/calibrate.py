@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.voiceprint.backend import cohort_embeddings, fit_backend
+from recipes.voiceprint.backend import fit_backend, labelled_embeddings
 from recipes.voiceprint.data import SAMPLE_RATE, Clip, Speaker, load_noises, load_speakers
 from recipes.voiceprint.strings import over_one_line, string
 from voiceprint import Encoder, Utterance, backend, manifest
@@ -149,7 +149,7 @@ def main() -> None:
     args = parser.parse_args()
     speakers, development = load_speakers(args.speech)
     encoder, noises = Encoder.load(args.model), load_noises(args.speech)
-    backend.save(args.model, fit_backend(*cohort_embeddings(encoder, speakers, noises)))
+    backend.save(args.model, fit_backend(*labelled_embeddings(encoder, speakers, noises)))
     print(json.dumps(calibrate(args.model, rounds_of_calls(encoder, development, noises)), indent=2))
 
 

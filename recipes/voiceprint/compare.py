@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.voiceprint.backend import cohort_embeddings, fit_backend
+from recipes.voiceprint.backend import fit_backend, labelled_embeddings
 from recipes.voiceprint.calibrate import Round, rounds_of_calls, verification_trials
 from recipes.voiceprint.data import load_noises, load_speakers
 from voiceprint import Encoder
-from voiceprint.backend import Cosine, Normalised, Sides
+from voiceprint.backend import Cosine, Sides, TwoCovariances
 from voiceprint.calibration import FALSE_MATCH_RATE, Trials, fit
 from voiceprint.metrics import Ranked, TrialScores, cllr, equal_error_rate, error_curve, fnmr_at, min_dcf
 
@@ -29,27 +29,23 @@ FIGURES = ("EER", "FNMR at 1 %", "FNMR at 0.1 %", "FNMR at 1 in 3,000", "minDCF"
 
 
 class Projected(Cosine):
-    """Discriminants without the cohort."""
+    """The cosine along the axes of the back end, all of them counting alike."""
 
-    def __init__(self, fitted: Normalised) -> None:
+    def __init__(self, fitted: TwoCovariances) -> None:
         self._fitted = fitted
 
     def sides(self, vectors: NDArray[np.float32]) -> Sides:
         return super().sides(self._fitted.project(vectors))
 
 
-def ways(fitted: Normalised) -> dict[str, Cosine]:
-    """The plain cosine, either part of the back end alone, and both."""
-    dim = len(fitted.mean)
-    centred = replace(fitted, projection=np.eye(dim, dtype=np.float32))
-    unprojected = np.linalg.lstsq(fitted.projection.T, fitted.cohort.T, rcond=None)[0].T
-    cohort_alone = replace(centred, cohort=Cosine().sides(unprojected).vectors)
+def ways(fitted: TwoCovariances) -> dict[str, Cosine]:
+    """The plain cosine, that of centred embeddings, that along the axes, and the back end."""
+    centred = replace(fitted, projection=np.eye(len(fitted.mean), dtype=np.float32))
     return {
         "cosine": Cosine(),
         "centred": Projected(centred),
-        "centred, cohort": cohort_alone,
-        "discriminants": Projected(fitted),
-        "discriminants, cohort": fitted,
+        "projected": Projected(fitted),
+        "two covariances": fitted,
     }
 
 
@@ -73,7 +69,7 @@ def figures(ranked: Ranked, weight: NDArray[np.float64]) -> list[float]:
     return [equal_error_rate(fnmr, fmr), *missed, min_dcf(fnmr, fmr), cllr(ranked, weight)]
 
 
-def compare(rounds: list[Round], fitted: Normalised) -> None:
+def compare(rounds: list[Round], fitted: TwoCovariances) -> None:
     """Prints figure, interval, and interval of the difference from the cosine, for every way."""
     plain: NDArray[np.float64] | None = None
     for name, comparing in ways(fitted).items():
@@ -99,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     speakers, development = load_speakers(args.speech)
     encoder, noises = Encoder.load(args.model), load_noises(args.speech)
-    compare(rounds_of_calls(encoder, development, noises), fit_backend(*cohort_embeddings(encoder, speakers, noises)))
+    compare(rounds_of_calls(encoder, development, noises), fit_backend(*labelled_embeddings(encoder, speakers, noises)))
 
 
 if __name__ == "__main__":

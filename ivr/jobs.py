@@ -100,7 +100,8 @@ class Held:
 
 def put(session: Session, kind: str, payload: dict[str, Any], dedupe_key: str, run_at: datetime) -> Job:
     """Queue a job in the caller's transaction. The same ``dedupe_key`` gives the job queued first."""
-    session.flush()  # what the job is about comes first
+    if job := session.scalar(select(Job).where(Job.dedupe_key == dedupe_key)):
+        return job
     values = {"id": secrets.token_hex(8), "kind": kind, "payload": payload, "dedupe_key": dedupe_key, "run_at": run_at}
     insert_new(session, Job, {**values, "attempts": 0})
     return session.scalars(select(Job).where(Job.dedupe_key == dedupe_key)).one()

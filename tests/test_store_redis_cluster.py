@@ -130,7 +130,7 @@ def _is_up(client: redis.Redis) -> bool:
 
 
 def _wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         with suppress(redis.ConnectionError):
             if true():

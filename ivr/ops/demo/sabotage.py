@@ -56,6 +56,7 @@ def token() -> None:
 
 def idempotency() -> None:
     """A repeated request is done again, and nothing else stands in the way of a second debit."""
+    from ivr.approval import gate
     from ivr.call.engine import Engine
     from ivr.call.session import CallStore
     from ivr.payments import service
@@ -70,7 +71,7 @@ def idempotency() -> None:
     Engine.turn_over = turn_over  # type: ignore[method-assign,assignment]
     Engine._payment_key = lambda *_: secrets.token_hex(8)  # type: ignore[method-assign]
     CallStore.move = move  # type: ignore[method-assign,assignment]
-    service.has_live_payment = lambda *_: False  # type: ignore[attr-defined]
+    service.has_live_payment = gate.has_live_payment = lambda *_: False  # type: ignore[attr-defined]
 
 
 def without_the_databases_guard(database: Database) -> None:

@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import structlog
 from sqlalchemy import make_url
 
 from ivr.keys import Keyring
@@ -19,6 +21,16 @@ from ivr.store.db import Database
 from ivr.store.models import metadata
 
 pytest.register_assert_rewrite("stripe_fixtures")  # which tests import before they name it as a plugin
+
+_configure = structlog.configure
+
+
+def _without_cache(**given: Any) -> None:
+    """A logger that was used once would keep away from whoever captures what is logged in a later test."""
+    _configure(**{**given, "cache_logger_on_first_use": False})
+
+
+structlog.configure = _without_cache
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
@@ -108,13 +109,22 @@ def test_a_cluster_that_is_gone_is_an_error_of_redis_without_its_password(
 
 
 def _free_ports() -> list[int]:
-    """Ports for nodes: whose cluster bus, 10000 above, fits."""
-    found = []
-    with socket.socket() as a, socket.socket() as b, socket.socket() as c:
-        for probe in (a, b, c):
-            probe.bind(("127.0.0.1", 0))
-            found.append(probe.getsockname()[1] % 50000 + 1024)
+    """Ports for nodes, free as are those of their bus, 10000 above; none that a connection takes by itself."""
+    found: list[int] = []
+    while len(found) < NODES:
+        port = random.randrange(12_000, 22_000)
+        if port not in found and _is_free(port) and _is_free(port + 10_000):
+            found.append(port)
     return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _start(port: int, folder: Path) -> subprocess.Popen[bytes]:

@@ -35,7 +35,7 @@ from ivr.approval import gate
 from ivr.approval.models import Appointment, Standing, Tell
 from ivr.approval.policy import Destination, Evidence, Facts, Hours, Policy, Role, Rule, Tier, Tiers, When, decide
 from ivr.customers.bills import create_bill, open_bills
-from ivr.customers.models import Card, Customer, new_id
+from ivr.customers.cards import add_card
 from ivr.customers.pins import set_pin
 from ivr.customers.register import add_customer
 from ivr.keys import Keyring
@@ -78,12 +78,12 @@ class Side:
     """A database in which so many payments wait, and a customer whom nobody looks after."""
 
     def __init__(self, name: str, database: Database, keyring: Keyring, waiting: int) -> None:
-        self.name, self.database, self.waiting = name, database, waiting
+        self.name, self.database, self.keyring, self.waiting = name, database, keyring, waiting
         self.call, self.worker = Timed(), Timed()
         upgrade(database)
         self.now = datetime.now(UTC)
         with database.transaction() as session:
-            self.customer_id, self.card_id = _payer(session, self.now)
+            self.customer_id, self.card_id = _payer(session, self.keyring, self.now)
             guardian = add_customer(session, phones=["+14155550102"], sms=["+14155550102"], now=self.now)
             set_pin(session, guardian.id, "482915", keyring, self.now)
         for first in track(range(0, waiting, PAGE), f"{name}: {waiting:,} wait", console=progress):
@@ -96,7 +96,7 @@ class Side:
                 job.done_at = self.now
 
     def _ward(self, session: Session, guardian_id: str) -> tuple[str, str]:
-        ward_id, card_id = _payer(session, self.now)
+        ward_id, card_id = _payer(session, self.keyring, self.now)
         session.add(
             Appointment(
                 role=Role.GUARDIAN, ward_id=ward_id, approver_id=guardian_id, label="Lea", standing=Standing.ACTIVE,
@@ -147,14 +147,12 @@ class Side:
         )
 
 
-def _payer(session: Session, now: datetime) -> tuple[str, str]:
-    customer: Customer = add_customer(session, phones=[], test=True, now=now)
-    card = Card(
-        id=new_id(), customer_id=customer.id, bank_token="tok", brand="visa", exp_year=now.year + 2, exp_month=1,
-        last4="1234", pan_hash=bytes(32), pan_key_id="k", authorised_by="bench", authorised_at=now, text_version="1",
+def _payer(session: Session, keyring: Keyring, now: datetime) -> tuple[str, str]:
+    customer = add_customer(session, phones=[], test=True, now=now)
+    card = add_card(
+        session, customer.id, "4242424242424242", exp_year=now.year + 2, exp_month=1, token="tok",
+        authorised_by="bench", keyring=keyring, now=now,
     )  # fmt: skip
-    session.add(card)
-    session.flush()
     return customer.id, card.id
 
 

@@ -19,6 +19,7 @@ from ivr.approval.models import ApprovalRequest
 from ivr.approval.policy import Role
 from ivr.customers import pins
 from ivr.customers.bills import create_bill
+from ivr.customers.cards import add_card
 from ivr.customers.models import Card, ContactKind, Customer, Notice, new_id
 from ivr.customers.register import add_contact, add_customer
 from ivr.jobs import take
@@ -44,22 +45,10 @@ def add_person(
     customer = add_customer(session, phones=[phone], locale=locale, minor=minor, test=True, now=long_ago)
     add_contact(session, customer.id, ContactKind.SMS, phone, then)
     pins.set_pin(session, customer.id, pin, keyring, then)
-    session.add(
-        Card(
-            customer_id=customer.id,
-            bank_token="tok",
-            brand="visa",
-            exp_year=then.year + 3,
-            exp_month=1,
-            last4="1234",
-            pan_hash=bytes(32),
-            pan_key_id="k",
-            authorised_by="test",
-            authorised_at=then,
-            text_version="1",
-        )
-    )
-    session.flush()
+    add_card(
+        session, customer.id, "4242424242424242", exp_year=then.year + 3, exp_month=1, token="tok",
+        authorised_by="test", keyring=keyring, now=then,
+    )  # fmt: skip
     return customer
 
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 from test_call_judging import ALICE, CARD, NOW, PIN, House, Telephone, encoder, house, scorer  # noqa: F401
 
-from ivr.approval import addresses, appointments, freezes, requests, verify
+from ivr.approval import addresses, appointments, freezes, policies, requests, verify
 from ivr.approval.models import Answer, ApprovalRequest
-from ivr.approval.policy import Role
+from ivr.approval.policy import Factor, Policy, Role, Rule
 from ivr.call import flow
 from ivr.customers.bills import create_bill
 from ivr.customers.models import Customer, EnrolmentCode, Notice
@@ -243,3 +243,18 @@ def test_a_minor_whose_guardian_did_not_agree_sets_a_pin_only(house: House) -> N
     call.keys(code)
     call.keys(CARD)
     assert call.heard == "consent.ask"
+
+
+def test_what_this_kind_of_call_cannot_give_is_not_offered(house: House) -> None:  # noqa: F811
+    """A spoken call presses no key to confirm: to offer the bill would end at the bank's words for a refusal."""
+    ward = house.customer()
+    rule = Rule(name="by keys only", factors=frozenset({Factor.KEY}))
+    with house.database.transaction() as session:
+        policies.put(session, ward, Policy(name="p", rules=(rule,)), who="test", now=NOW)
+    spoken = house.call()
+    spoken.says(CARD, "alice")
+    assert spoken.heard == "bill.limit"
+    keyed = house.call()
+    keyed.keys(CARD)
+    keyed.keys(PIN)
+    assert keyed.heard == "keypad.confirm"

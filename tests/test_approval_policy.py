@@ -225,7 +225,7 @@ def test_a_policy_survives_being_stored() -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ("nonsense", "no JSON"),
+        ("nonsense", "Invalid JSON"),
         ({}, "name"),
         ({"name": "p", "surprise": 1}, "surprise"),
         ({"name": "p", "time_zone": "Mars/Olympus"}, "time zone"),

@@ -18,6 +18,7 @@ from ivr.console.people import limits
 from ivr.console.people.words import texts
 from ivr.customers import pins
 from ivr.customers.models import Audit, Consent, Customer, Pin, VoiceprintRow
+from ivr.customers.voiceprints import guardians_consent
 from ivr.keys import Keyring
 from ivr.speech.pan import luhn_check_digit
 from ivr.store.db import Database
@@ -190,7 +191,7 @@ def test_a_minors_voiceprint_has_its_guardians_consent_until_withdrawn(
     family.post("voice")
     assert EN["said.voice_consented"] in family.browser.text
     with database.transaction() as session:
-        given = minors.voiceprint_consent(session, family.ward.id)
+        given = guardians_consent(session, family.ward.id)
         assert given is not None
         assert (given.kind, given.text_version) == ("minor_voiceprint", minors.TEXT_VERSION)
         assert given.channel == f"page, customer {family.guardian.id}"
@@ -214,7 +215,7 @@ def test_a_minors_voiceprint_has_its_guardians_consent_until_withdrawn(
     family.post("voice", withdraw="1")
     assert EN["said.voice_withdrawn"] in family.browser.text
     with database.transaction() as session:
-        assert minors.voiceprint_consent(session, family.ward.id) is None
+        assert guardians_consent(session, family.ward.id) is None
         assert session.scalars(select(VoiceprintRow)).all() == []
     assert family.audited() == ["minor_voiceprint.consented", "minor_voiceprint.withdrawn"]
 

@@ -20,6 +20,7 @@ from ivr.customers.money import check_currency
 from ivr.customers.notices import notify
 from ivr.customers.pins import has_pin
 from ivr.customers.text import clean_text
+from ivr.customers.voiceprints import record_consent
 
 CONSENT_TEXT_VERSION = "approver-1"
 PROPOSAL_LIFE = timedelta(days=14)
@@ -161,16 +162,14 @@ def accept(session: Session, appointment_id: str, approver_id: str, *, channel: 
         raise NotAppointed(reason)
     if not has_pin(session, approver_id):
         raise NotAppointed("whoever agrees to payments needs a PIN of her own: set one in a call first")
-    consent = Consent(
-        id=new_id(),
-        customer_id=approver_id,
+    consent = record_consent(
+        session,
+        approver_id,
         kind=appointment.role.value,
         text_version=CONSENT_TEXT_VERSION,
-        given_at=now,
         channel=channel,
+        now=now,
     )
-    session.add(consent)
-    session.flush()
     appointment.standing, appointment.accepted_at, appointment.consent_id = Standing.ACTIVE, now, consent.id
     session.flush()
     audit.record(session, f"customer {approver_id}", f"{appointment.role}.accepted", appointment.ward_id, now)
@@ -219,7 +218,7 @@ def _standing(session: Session, ward_id: str, now: datetime) -> list[Appointment
 
 def _ask(session: Session, appointment: Appointment, now: datetime) -> None:
     for contact in settled_contacts(session, appointment.approver_id, now):
-        links.send_link(session, contact, "appointment.ask", {}, appointment_id=appointment.id, now=now)
+        links.send_link(session, contact, "appointment.ask", appointment_id=appointment.id, now=now)
 
 
 def conflict(session: Session, ward_id: str, approver_id: str) -> str | None:

@@ -55,11 +55,6 @@ def outcome(decision: Decision, locale: str = "en") -> str:
     return say(_outcome(decision), locale)
 
 
-def asks(rule: Rule, locale: str = "en") -> str:
-    """What a rule asks for."""
-    return say(_asks(rule), locale)
-
-
 def rules(policy: Policy, locale: str = "en") -> Iterator[str]:
     """Line by line, a policy by itself."""
     for rule in policy.rules:

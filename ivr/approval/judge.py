@@ -44,7 +44,7 @@ def judge(
     customer = session.get_one(Customer, bill.customer_id)
     appointed = appointments.active(session, customer.id, now)
     given = frozenset(Factor(f) for f in factors) | ({Factor.ATTESTATION} if attested else set())
-    policy = policies.in_force(session, customer, now)
+    policy = policies.in_force(session, customer, appointed)
     facts = Facts(
         amount_minor=bill.amount_minor,
         currency=bill.currency,

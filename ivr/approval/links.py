@@ -34,12 +34,10 @@ def send_link(
     session: Session,
     contact: Contact,
     template: str,
-    values: Mapping[str, Any],
     *,
     request_id: str | None = None,
     appointment_id: str | None = None,
     now: datetime,
-    life: timedelta = LINK_LIFE,
 ) -> Link:
     """A new link to one contact, in a notice whose text asks for ``{link}``."""
     link = Link(
@@ -48,11 +46,11 @@ def send_link(
         contact_id=contact.id,
         request_id=request_id,
         appointment_id=appointment_id,
-        expires_at=now + life,
+        expires_at=now + LINK_LIFE,
     )
     session.add(link)
     session.flush()
-    notify_at(session, contact, template, {**values, "link_id": link.id}, now)
+    notify_at(session, contact, template, {"link_id": link.id}, now)
     return link
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ivr.approval.appointments import NotAppointed, between
@@ -12,24 +11,16 @@ from ivr.approval.policy import Role
 from ivr.customers import audit, retention
 from ivr.customers.lookup import lock_customer
 from ivr.customers.models import Consent
-from ivr.customers.voiceprints import GUARDIANS_CONSENT_KIND, record_consent
+from ivr.customers.voiceprints import GUARDIANS_CONSENT_KIND, guardians_consent, record_consent
 
 TEXT_VERSION = "minor-voiceprint-1"
-
-
-def voiceprint_consent(session: Session, ward_id: str) -> Consent | None:
-    """The consent that stands, of whichever guardian."""
-    query = select(Consent).where(
-        Consent.customer_id == ward_id, Consent.kind == GUARDIANS_CONSENT_KIND, Consent.withdrawn_at.is_(None)
-    )
-    return session.scalar(query.order_by(Consent.given_at).limit(1))
 
 
 def consent(session: Session, ward_id: str, guardian_id: str, *, channel: str, now: datetime) -> Consent:
     """The guardian, who has proved who she is, agrees; the same again changes nothing. Raises NotAppointed."""
     _require_guardian(session, ward_id, guardian_id, now)
     lock_customer(session, ward_id)
-    if standing := voiceprint_consent(session, ward_id):
+    if standing := guardians_consent(session, ward_id):
         return standing
     given = record_consent(
         session, ward_id, kind=GUARDIANS_CONSENT_KIND, text_version=TEXT_VERSION, channel=channel, now=now
@@ -42,7 +33,7 @@ def withdraw(session: Session, ward_id: str, guardian_id: str, *, now: datetime)
     """Withdraw it, and delete all that is kept of the ward's voice; False if there was none. Raises NotAppointed."""
     _require_guardian(session, ward_id, guardian_id, now)
     lock_customer(session, ward_id)
-    standing = voiceprint_consent(session, ward_id)
+    standing = guardians_consent(session, ward_id)
     if standing is None:
         return False
     standing.withdrawn_at = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ivr.approval.appointments import active
 from ivr.approval.models import Appointment, PolicyVersion
 from ivr.approval.policy import Factor, Policy, Role, Rule, When
 from ivr.approval.wards import WardSettings, policy_of
@@ -34,16 +33,11 @@ class InvalidPolicy(InvalidInput):
 def parse(document: str | dict[str, Any]) -> Policy:
     """A policy from JSON. Raises InvalidPolicy."""
     try:
-        given = json.loads(document) if isinstance(document, str) else document
-        return Policy.model_validate_json(json.dumps(given))
-    except InvalidInput as error:
-        raise InvalidPolicy(str(error)) from None
+        return Policy.model_validate_json(document) if isinstance(document, str) else Policy.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InvalidPolicy(f"{where or 'the policy'}: {first['msg']}") from None
-    except ValueError as error:
-        raise InvalidPolicy(f"this is no JSON: {error}") from None
 
 
 def dump(policy: Policy) -> dict[str, Any]:
@@ -88,9 +82,8 @@ def put(session: Session, customer_id: str, policy: Policy | None, *, who: str, 
     return version
 
 
-def in_force(session: Session, customer: Customer, now: datetime) -> Policy:
-    """The customer's policy, with what her supervisors and her age add to it."""
-    appointed = active(session, customer.id, now)
+def in_force(session: Session, customer: Customer, appointed: Sequence[Appointment]) -> Policy:
+    """The customer's policy, with what her age and those who look after her now, ``appointed``, add to it."""
     guarded = customer.minor or any(a.role is Role.GUARDIAN for a in appointed)
     policy = own(session, customer.id)[1] or (WARD if guarded else PLAIN)
     rules = [rule for a in appointed if a.role is Role.SUPERVISOR for rule in _of_supervisor(a)]

@@ -240,7 +240,7 @@ class Decision:
     tier: Tier
     factors: frozenset[Factor] = frozenset()  # missing
     approvals: Mapping[Role, int] = field(default_factory=dict)  # how many are missing
-    refused: str | None = None  # in words, why nothing can help
+    refused: str | None = None  # why nothing can help: a rule's name, or words of ``ivr.approval.words``
     rules: tuple[Rule, ...] = ()
 
     @property
@@ -272,7 +272,7 @@ def decide(facts: Facts, evidence: Evidence, policy: Policy) -> Decision:
         all_of_them = len(appointed - evidence.backups.get(role, frozenset()))
         needed = max((_how_many(want, all_of_them) for want in wanted), default=0)
         if needed > len(appointed):
-            refused = refused or f"of {role}s {needed} must agree, and there are {len(appointed)}"
+            refused = refused or f"more {role}s must agree than there are"
         missing = needed - len(evidence.approved.get(role, frozenset()) & appointed)
         if missing > 0:
             approvals[role] = missing

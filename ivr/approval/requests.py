@@ -247,6 +247,6 @@ def _ask(session: Session, request: ApprovalRequest, asked: Sequence[Person], te
     """A link to every settled contact of each; the message names neither payer nor merchant."""
     for person in asked:
         for contact in appointments.settled_contacts(session, person.id, now):
-            links.send_link(session, contact, template, {}, request_id=request.id, now=now)
+            links.send_link(session, contact, template, request_id=request.id, now=now)
         if person.ring:
             ringing.plan(session, request, person.id, now)

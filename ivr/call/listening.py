@@ -13,7 +13,7 @@ _NO_KEYS: frozenset[int] = frozenset()  # a challenge is said, not keyed
 
 
 def expectation(call: Call) -> Expect:
-    """What the ear is to wait for now. Raises KeyError in a state that does not listen."""
+    """What the ear is to wait for now, in a state that listens."""
     if call.state in (State.BILL, State.KEYPAD_BILL):
         return Expect.choice(len(call.bills))
     if call.state in (State.ADDRESS, State.KEYPAD_ADDRESS):

@@ -94,12 +94,16 @@ def store_voiceprint(
 
 def may_have_voiceprint(session: Session, customer_id: str) -> bool:
     """Whether a voiceprint may be kept: of a minor only while a guardian's consent stands."""
-    if not session.get_one(Customer, customer_id).minor:
-        return True
-    standing = select(Consent.id).where(
+    minor = session.get_one(Customer, customer_id).minor
+    return not minor or guardians_consent(session, customer_id) is not None
+
+
+def guardians_consent(session: Session, customer_id: str) -> Consent | None:
+    """The consent to this customer's voiceprint that stands, of whichever guardian."""
+    standing = select(Consent).where(
         Consent.customer_id == customer_id, Consent.kind == GUARDIANS_CONSENT_KIND, Consent.withdrawn_at.is_(None)
     )
-    return session.scalar(standing.limit(1)) is not None
+    return session.scalar(standing.order_by(Consent.given_at).limit(1))
 
 
 def load_voiceprint(session: Session, customer_id: str, model_id: str, keyring: Keyring) -> bytes | None:

@@ -15,7 +15,7 @@ from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.confirm import was_said
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.customers import budget, pins
+from ivr.customers import budget
 from ivr.customers.models import Bill
 from ivr.payments.models import Payment
 from voiceprint import Outcome
@@ -56,8 +56,7 @@ def pin(desk: Desk, call: Call) -> Verdict:
     assert call.customer_id
     if not desk.heard.keys:
         return Verdict(Event.AGAIN, call)
-    right = pins.check_pin(desk.session, call.customer_id, desk.heard.keys, desk.keyring)
-    if not right or desk.is_locked(call, call.customer_id):
+    if not desk.right_pin(call, call.customer_id):
         return desk.fail(call, [call.customer_id], pin=False)
     budget.record_success(desk.session, call.customer_id, call.sid, attested=call.attested)
     request = _request(desk, call)

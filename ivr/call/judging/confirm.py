@@ -10,7 +10,7 @@ from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import SPOKEN_CARD
-from ivr.customers import budget, pins
+from ivr.customers import budget
 from ivr.customers.voiceprints import count_authenticated_call
 from ivr.speech.numbers import Hypothesis
 from voiceprint import Outcome, Utterance
@@ -84,8 +84,7 @@ def extra_pin(desk: Desk, call: Call) -> Verdict:
     assert call.customer_id
     if not desk.heard.keys:
         return Verdict(Event.AGAIN, call)
-    right = pins.check_pin(desk.session, call.customer_id, desk.heard.keys, desk.keyring)
-    if right and not desk.is_locked(call, call.customer_id):
+    if desk.right_pin(call, call.customer_id):
         return _confirmed(desk, replace(call, evidence=(*call.evidence, "pin")), {})
     return desk.fail(call, [call.customer_id], pin=False)
 

@@ -12,11 +12,10 @@ from ivr.approval import addresses, gate
 from ivr.approval.policy import Factor
 from ivr.call.flow import Call, Event, State
 from ivr.call.session import CallStore
-from ivr.customers import budget, watchlist
+from ivr.customers import budget, pins, watchlist
 from ivr.customers.bills import open_bills
 from ivr.customers.cards import authorised_cards, rehash
 from ivr.customers.models import Bill, Card, Customer
-from ivr.customers.pins import has_pin
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, load_voiceprint
 from ivr.keys import Keyring
 from ivr.speech.cards import CardHash, guesses, which_card
@@ -61,12 +60,17 @@ class Desk:
         """Whether too many failures went before: of calls like this one, where attestation tells them apart."""
         return budget.is_locked(self.session, customer_id, self.now, attested=call.attested)
 
+    def right_pin(self, call: Call, customer_id: str) -> bool:
+        """Whether what was keyed is her PIN, and she is not locked; it takes as long for nobody, whose id is ""."""
+        right = pins.check_pin(self.session, customer_id, self.heard.keys, self.keyring)
+        return right and not self.is_locked(call, customer_id)
+
     def may_use_voice(self, call: Call, customer_id: str) -> bool:
         """Whether a voice may be accepted: not after many failures, until a card and its PIN were keyed once."""
         if self.is_locked(call, customer_id):
             return False
         failures = budget.failures_in_a_row(self.session, customer_id, attested=call.attested)
-        return failures < budget.FREE_IN_A_ROW or not has_pin(self.session, customer_id)
+        return failures < budget.FREE_IN_A_ROW or not pins.has_pin(self.session, customer_id)
 
     def may_challenge(self, customer_id: str) -> bool:
         """Challenges are not to be had without end: whoever has a recording would wait for its digits."""
@@ -154,10 +158,10 @@ class Desk:
         """``event``, unless her policy allows this payment in no call like this one, whoever agrees."""
         assert call.bill
         assert call.customer_id
-        could = {*call.evidence, Factor.KEY}
-        if Factor.VOICE in could:
-            could |= {Factor.CHALLENGE}
-            could |= {Factor.PIN} if has_pin(self.session, call.customer_id) else set()
+        spoken = Factor.VOICE in call.evidence
+        could = {*call.evidence, Factor.CHALLENGE if spoken else Factor.KEY}
+        if spoken and pins.has_pin(self.session, call.customer_id):
+            could.add(Factor.PIN)
         allowed = gate.may_be_paid(
             self.session, str(call.bill["id"]), call.address_id, factors=could, attested=call.attested, now=self.now
         )

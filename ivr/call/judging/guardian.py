@@ -20,7 +20,7 @@ from ivr.approval.policy import Policy, Role
 from ivr.approval.wards import WardSettings, policy_of, settings_of
 from ivr.call.flow import Call, Event
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.customers import budget, pins
+from ivr.customers import budget
 from ivr.customers.lookup import lock_customer
 from ivr.customers.models import Bill, Customer
 from ivr.payments.models import Payment
@@ -37,8 +37,7 @@ def pin(desk: Desk, call: Call) -> Verdict:
         return Verdict(Event.AGAIN, call)
     wards = {who: found for who in call.customer_ids if (found := list(islice(_wards(desk, call, who), MOST_CHOICES)))}
     for customer_id in wards or NOBODY:
-        right = pins.check_pin(desk.session, customer_id, desk.heard.keys, desk.keyring)
-        if right and not desk.is_locked(call, customer_id):
+        if desk.right_pin(call, customer_id):
             return _proved(desk, call, customer_id, wards[customer_id])
     return desk.fail(call, [*wards] or call.customer_ids, pin=False)
 

@@ -9,7 +9,7 @@ from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import CODE, SPOKEN_CARD
-from ivr.customers import enrolment, pins
+from ivr.customers import enrolment
 from ivr.customers.lookup import customer_by_number
 from ivr.customers.voiceprints import may_have_voiceprint
 from ivr.speech.cards import candidates
@@ -45,8 +45,7 @@ def pin(desk: Desk, call: Call) -> Verdict:
     if not desk.heard.keys:
         return Verdict(Event.AGAIN, call)
     for customer_id, card_id in call.keyed_cards or (NOBODY,):
-        right = pins.check_pin(desk.session, customer_id, desk.heard.keys, desk.keyring)
-        if right and customer_id not in call.mismatched and not desk.is_locked(call, customer_id):
+        if desk.right_pin(call, customer_id) and customer_id not in call.mismatched:
             return desk.accept(call, customer_id, card_id, ("keyed card", "pin"))
     holders = [customer_id for customer_id, _ in call.keyed_cards]
     return desk.fail(call, holders or call.customer_ids, pin=False)

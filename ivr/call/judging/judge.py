@@ -128,9 +128,7 @@ class Judge:
         voiced = call.state in VOICED and not heard.keys and heard.end not in _ENDS
         return (self._encoder.embed(heard.pcm), Sound(heard.pcm)) if voiced else (None, None)
 
-    def _judge(
-        self, step: int, call: Call, heard: Heard, utterance: Utterance | None, sound: Sound | None
-    ) -> Verdict:
+    def _judge(self, step: int, call: Call, heard: Heard, utterance: Utterance | None, sound: Sound | None) -> Verdict:
         with self._database.transaction() as session:
             desk = Desk(
                 session=session,

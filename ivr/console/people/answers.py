@@ -9,7 +9,7 @@ from ivr.approval import addresses, requests
 from ivr.approval.models import Answer, ApprovalRequest
 from ivr.approval.requests import Result
 from ivr.console.people import shown
-from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, words, writing
+from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, who, words, writing
 from ivr.customers.errors import InvalidInput
 from ivr.payments.models import Payment
 
@@ -18,10 +18,10 @@ VERIFIED_BY = "pin, page"
 
 @blueprint.get("/requests")
 def requests_page() -> Response:
-    who = person()
+    reader = person()
     with reading() as session:
-        waiting = shown.waiting(session, who.customer_id, who.device, now())
-        history = shown.history(session, who.customer_id, who.device, now())
+        waiting = shown.waiting(session, reader.customer_id, reader.device, now())
+        history = shown.history(session, reader.customer_id, reader.device, now())
     return page("requests", waiting=waiting, history=history, now=now())
 
 
@@ -29,9 +29,9 @@ def requests_page() -> Response:
 def request_page(request_id: str) -> Response:
     if request.method == "POST":
         return _answer(request_id)
-    who = person()
+    reader = person()
     with reading() as session:
-        found = shown.one(session, request_id, who.customer_id, who.device, now())
+        found = shown.one(session, request_id, reader.customer_id, reader.device, now())
     if found is None:
         abort(404)
     return page("request", shown=found, now=now())
@@ -40,14 +40,14 @@ def request_page(request_id: str) -> Response:
 def _answer(request_id: str) -> Response:
     if request.form.get("answer") not in list(Answer):
         abort(400)
-    given, who = Answer(request.form["answer"]), person()
+    given, reader = Answer(request.form["answer"]), person()
     with writing() as session:
         asked = session.get(ApprovalRequest, request_id)
         if error := refusal(session, asked.ward_id if asked else None):
             return back("request_page", request_id=request_id, error=error)
         # Whether this person may add it is known before the answer; the answer does not hang on whether it can be.
-        found = shown.one(session, request_id, who.customer_id, who.device, now())
-        result = requests.answer(session, request_id, who.customer_id, given, verified_by=VERIFIED_BY, now=now())
+        found = shown.one(session, request_id, reader.customer_id, reader.device, now())
+        result = requests.answer(session, request_id, reader.customer_id, given, verified_by=VERIFIED_BY, now=now())
         problem = ""
         if result in (Result.APPROVED, Result.MORE_NEEDED) and found and found.may_add_address and _wanted():
             assert asked is not None
@@ -67,7 +67,7 @@ def _add_address(session: Session, asked: ApprovalRequest) -> str:
     text = session.get_one(Payment, asked.payment_id).ship_to
     assert text is not None
     try:
-        addresses.add(session, asked.ward_id, label, text, who=f"customer {person().customer_id}", now=now())
+        addresses.add(session, asked.ward_id, label, text, who=who(), now=now())
     except InvalidInput:  # checked before anything is written
         return "error.address_not_added"
     return ""

@@ -6,7 +6,7 @@ from flask import Response, abort, request
 
 from ivr.approval import appointments
 from ivr.approval.models import Appointment, Standing
-from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, writing
+from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, who, writing
 
 
 @blueprint.route("/appointments/<appointment_id>", methods=["GET", "POST"])
@@ -24,20 +24,19 @@ def appointment(appointment_id: str) -> Response:
 def _decide(appointment_id: str) -> Response:
     if request.form.get("decision") not in ("accept", "decline"):
         abort(400)
-    who = person()
+    mine = person().customer_id
     try:
         with writing() as session:
             found = session.get(Appointment, appointment_id)
             if error := refusal(session, found.ward_id if found else None):
                 return back("appointment", appointment_id=appointment_id, error=error)
-            if found is None or found.approver_id != who.customer_id:
+            if found is None or found.approver_id != mine:
                 return page("error", 404, key="error.404")
             if request.form["decision"] == "accept":
-                appointments.accept(session, appointment_id, who.customer_id, channel="page, pin", now=now())
+                appointments.accept(session, appointment_id, mine, channel="page, pin", now=now())
                 said = "said.accepted"
             elif found.standing is Standing.PROPOSED:
-                who_says = f"customer {who.customer_id}"
-                appointments.end(session, appointment_id, by_approver=True, who=who_says, now=now())
+                appointments.end(session, appointment_id, by_approver=True, who=who(), now=now())
                 said = "said.declined"
             else:  # one that stands is ended on its own page, which says what that means
                 raise appointments.NotAppointed("this was decided before")

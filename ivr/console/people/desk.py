@@ -68,6 +68,11 @@ def person() -> Person:
     return g.person
 
 
+def who() -> str:
+    """The signed-in person, for the audit trail."""
+    return f"customer {person().customer_id}"
+
+
 def words() -> Words:
     return cast(Words, g.words)
 

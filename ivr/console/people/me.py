@@ -12,7 +12,7 @@ from ivr.approval import appointments, freezes
 from ivr.approval.models import Appointment, Standing
 from ivr.approval.policy import Role
 from ivr.console.people import limits
-from ivr.console.people.desk import back, blueprint, desk, now, page, person, reading, refusal, store, writing
+from ivr.console.people.desk import back, blueprint, desk, now, page, person, reading, refusal, store, who, writing
 from ivr.console.people.limits_form import Unusable, amount
 from ivr.customers import audit, pins
 from ivr.customers.errors import InvalidInput
@@ -78,7 +78,7 @@ def end_mine(appointment_id: str) -> Response:
             return page("end_mine", found=found, wait=appointments.REMOVAL_WAIT)
         if error := refusal(session):
             return back("end_mine", appointment_id=found.id, error=error)
-        ended = appointments.end(session, found.id, by_approver=False, who=_who(), now=now())
+        ended = appointments.end(session, found.id, by_approver=False, who=who(), now=now())
     return back("me", said="said.withdrawn" if ended.standing is Standing.ENDED else "said.ending")
 
 
@@ -91,20 +91,20 @@ def change_pin() -> Response:
         return back("change_pin", error="error.pin_digits")
     if new != request.form.get("again"):
         return back("change_pin", error="error.pin_differs")
-    who = person().customer_id
+    mine = person().customer_id
     with writing() as session:
         if error := refusal(session):
             return back("change_pin", error=error)
-        row = session.get_one(Pin, who)
+        row = session.get_one(Pin, mine)
         try:  # what made the old one provisional makes the new one so
             pins.set_pin(
-                session, who, new, desk().keyring, now(),
+                session, mine, new, desk().keyring, now(),
                 provisional_until=row.provisional_until, call_sid=row.call_sid,
             )  # fmt: skip
         except pins.TrivialPin:
             return back("change_pin", error="error.pin_trivial")
-        audit.record(session, _who(), "pin.changed", who, now())
-        notify(session, who, "pin_changed", {}, now())
+        audit.record(session, who(), "pin.changed", mine, now())
+        notify(session, mine, "pin_changed", {}, now())
     return back("me", said="said.pin")
 
 
@@ -134,7 +134,7 @@ def _propose(session: Session, fields: dict[str, str]) -> None:
         label=fields["label"],
         currency=currency,
         above_minor=above_minor,
-        who=_who(),
+        who=who(),
         now=now(),
     )
 
@@ -153,7 +153,3 @@ def _appointed(session: Session) -> list[Appointment]:
     )
     found = session.scalars(query.order_by(Appointment.proposed_at, Appointment.id))
     return [a for a in found if a.ends_at is None or a.ends_at > now()]
-
-
-def _who() -> str:
-    return f"customer {person().customer_id}"

@@ -28,7 +28,6 @@ class Person:
     number: str
     locale: str
     device: str
-    session_id: str
     request_id: str | None = None  # signed in by a link: all that she may see
     appointment_id: str | None = None
 
@@ -72,7 +71,6 @@ def current(session: Session, request: Request, now: datetime) -> Person | None:
         customer.number,
         customer.locale,
         row.device,
-        row.id,
         request_id=link.request_id if link else None,
         appointment_id=link.appointment_id if link else None,
     )

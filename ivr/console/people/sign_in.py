@@ -98,7 +98,5 @@ def _by_pin(database: Session, found: Link) -> bool:
 
 def _sign_in(response: Response, database: Session, customer_id: str, link_id: str | None) -> None:
     session.clear()  # a new token for the forms of whoever signs in
-    sessions.start(
-        database, request, response, customer_id, link_id, now(), secure=desk().secure, path=PREFIX
-    )
+    sessions.start(database, request, response, customer_id, link_id, now(), secure=desk().secure, path=PREFIX)
     audit.record(database, f"customer {customer_id}", "page.signed_in", customer_id, now(), link=link_id)

@@ -11,10 +11,11 @@ from ivr.approval.models import Appointment, Standing, Tell
 from ivr.approval.policy import Role
 from ivr.approval.wards import policy_of, settings_of
 from ivr.console.people import limits_form
-from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, store, words, writing
+from ivr.console.people.desk import back, blueprint, now, page, person, reading, refusal, store, who, words, writing
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Bill, Customer
+from ivr.customers.voiceprints import guardians_consent
 from ivr.payments.models import Payment
 
 MOST_PAYMENTS = 20
@@ -67,7 +68,7 @@ def ward_limits(appointment_id: str) -> Response:
                 stale = request.form.get("version") != str(version)
                 error = "error.changed_meanwhile" if stale else refusal(session, mine.ward_id)
             if not error:
-                policies.put(session, mine.ward_id, policy_of(given), who=_who(), now=now())
+                policies.put(session, mine.ward_id, policy_of(given), who=who(), now=now())
                 return back("ward", appointment_id=mine.id, said="said.limits")
         return page(
             "limits",
@@ -91,7 +92,7 @@ def ward_addresses(appointment_id: str) -> Response:
                 number = request.form["remove"]
                 try:
                     addresses.remove(
-                        session, mine.ward_id, int(number) if number.isdigit() else 0, who=_who(), now=now()
+                        session, mine.ward_id, int(number) if number.isdigit() else 0, who=who(), now=now()
                     )
                 except addresses.InvalidAddress:
                     error = "error.address_gone"
@@ -101,7 +102,7 @@ def ward_addresses(appointment_id: str) -> Response:
                 try:
                     addresses.add(
                         session, mine.ward_id, request.form.get("label", ""), request.form.get("text", ""),
-                        who=_who(), now=now(),
+                        who=who(), now=now(),
                     )  # fmt: skip
                 except addresses.InvalidAddress:
                     error = "error.addresses_full"
@@ -135,7 +136,7 @@ def ward_telling(appointment_id: str) -> Response:
         if error := refusal(session, mine.ward_id):
             return back("ward_telling", appointment_id=mine.id, error=error)
         mine.tell = Tell(request.form["tell"])
-        audit.record(session, _who(), "appointment.tell", mine.ward_id, now(), appointment=mine.id, tell=mine.tell)
+        audit.record(session, who(), "appointment.tell", mine.ward_id, now(), appointment=mine.id, tell=mine.tell)
     return back("ward", appointment_id=mine.id, said="said.telling")
 
 
@@ -146,7 +147,7 @@ def ward_voice(appointment_id: str) -> Response:
         mine = _mine(session, appointment_id, Role.GUARDIAN)
         if not session.get_one(Customer, mine.ward_id).minor:
             abort(404)
-        standing = minors.voiceprint_consent(session, mine.ward_id)
+        standing = guardians_consent(session, mine.ward_id)
         if request.method == "GET":
             return page("voice", mine=mine, standing=standing)
         if error := refusal(session, mine.ward_id):
@@ -155,7 +156,7 @@ def ward_voice(appointment_id: str) -> Response:
             minors.withdraw(session, mine.ward_id, mine.approver_id, now=now())
             said = "said.voice_withdrawn"
         else:
-            minors.consent(session, mine.ward_id, mine.approver_id, channel=f"page, {_who()}", now=now())
+            minors.consent(session, mine.ward_id, mine.approver_id, channel=f"page, {who()}", now=now())
             said = "said.voice_consented"
     return back("ward_voice", appointment_id=mine.id, said=said)
 
@@ -169,7 +170,7 @@ def ward_freeze(appointment_id: str) -> Response:
             return page("freeze", mine=mine, frozen=freezes.is_frozen(session, mine.ward_id))
         if error := refusal(session, mine.ward_id):
             return back("ward_freeze", appointment_id=mine.id, error=error)
-        freezes.clear(session, mine.ward_id, who=_who(), now=now())
+        freezes.clear(session, mine.ward_id, who=who(), now=now())
     return back("ward", appointment_id=mine.id, said="said.cleared")
 
 
@@ -183,7 +184,7 @@ def ward_end(appointment_id: str) -> Response:
             return page("end", mine=mine, minor=minor and mine.role is Role.GUARDIAN)
         if error := refusal(session, mine.ward_id):
             return back("ward_end", appointment_id=mine.id, error=error)
-        appointments.end(session, mine.id, by_approver=True, who=_who(), now=now())
+        appointments.end(session, mine.id, by_approver=True, who=who(), now=now())
     return back("wards_page", said="said.resigned")
 
 
@@ -204,7 +205,3 @@ def _payments(session: Session, ward_id: str) -> list[tuple[Payment, Bill]]:
         .limit(MOST_PAYMENTS)
     )
     return [(payment, bill) for payment, bill in session.execute(query)]
-
-
-def _who() -> str:
-    return f"customer {person().customer_id}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from sqlalchemy.orm import Session
 
-from ivr.approval import policies
+from ivr.approval import appointments, policies
 from ivr.approval.explain import explain
 from ivr.approval.judge import judge
 from ivr.approval.policy import Factor
@@ -33,7 +33,7 @@ def show(customer: str) -> None:
     with desk.transaction() as session:
         found = require_customer(session, customer)
         version, own = policies.own(session, found.id)
-        policy = policies.in_force(session, found, now)
+        policy = policies.in_force(session, found, appointments.active(session, found.id, now))
     click.echo(json.dumps(policies.dump(policy), indent=2, ensure_ascii=False))
     click.echo(f"version {version} of {customer}'s own" if own else "shipped with the service", err=True)
 

@@ -7,7 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ivr import log
 from ivr import services as service_parts
-from ivr.api import bank_notices, stripe_events
+from ivr.api import bank_notices, stripe_events, v1
 from ivr.carrier import stream, webhooks
 from ivr.console import people
 from ivr.keys import Keyring
@@ -36,7 +36,9 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
     app.register_blueprint(stripe_events.blueprint)
     if services.confirmations and settings.bank_notice_secret:
         bank_notices.install(app, settings, services.confirmations)
-    people.install(app, services, Keyring.load(settings))
+    keyring = Keyring.load(settings)
+    people.install(app, services, keyring)
+    v1.install(app, services, keyring)
 
     @app.get("/health")
     def health() -> tuple[dict[str, str], int]:

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     ledger_url: str | None = Field(None, description="Our node of the consortium ledger; with none, nothing is told.")
     ledger_token: SecretStr = Field(SecretStr(""), description="The token in the member.json of our node.")
 
+    api_requests_a_minute: int = Field(12_000, ge=6, description="How many requests an API key may make.")
     webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
 
     @field_validator("time_zone")

@@ -107,7 +107,7 @@ def notices() -> Response:
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-        return _problem(422, "invalid_notice", said)
+        return _problem(422, "invalid_notice", logs.scrub(said))
     except IdempotencyConflict:
         return _problem(409, "notice_differs", "this id came before, with another debit")
     except NotKnownYet:

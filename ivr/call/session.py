@@ -75,6 +75,11 @@ class CallStore:
         self._move = client.register_script(_MOVE)
         self._within = client.register_script(_WITHIN)
 
+    @property
+    def redis(self) -> redis.Redis:
+        """The connections, for others who count or tell things there."""
+        return self._redis
+
     def load(self, sid: str) -> tuple[int, Call] | None:
         """The step that a call is at, and the call; None when there is none."""
         step, call = self._redis.hmget(_key(sid), "step", "call")

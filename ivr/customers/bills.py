@@ -33,17 +33,17 @@ def create_bill(
     ship_to: str | None = None,
     due_at: datetime | None = None,
     hold_only: bool = False,
+    bill_id: str | None = None,
     now: datetime,
 ) -> Bill:
     """An open bill; with ``hold_only`` its amount is held when it is paid, and debited later.
 
     ``kind``: of the merchant's trade, for policies. ``ship_to``: where goods go. Raises InvalidInput.
     """
-    if not 0 < amount_minor <= MOST_MINOR:
-        raise InvalidBill("the amount must be above zero, and not absurdly large")
+    check_amount(amount_minor)
     check_currency(currency)
     bill = Bill(
-        id=new_id(),
+        id=bill_id or new_id(),
         customer_id=customer_id,
         merchant=clean_text(merchant, "a merchant's name", least=1, most=200),
         amount_minor=amount_minor,
@@ -59,6 +59,12 @@ def create_bill(
     session.add(bill)
     session.flush()
     return bill
+
+
+def check_amount(amount_minor: int) -> None:
+    """Raises InvalidBill unless it can be owed."""
+    if not 0 < amount_minor <= MOST_MINOR:
+        raise InvalidBill("the amount must be above zero, and not absurdly large")
 
 
 def open_bills(session: Session, customer_id: str) -> list[Bill]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from ivr.customers import merchants
 from ivr.customers.errors import CustomerUnknown, InvalidInput
 from ivr.customers.lookup import MOST_CUSTOMERS_A_CALLER_ID, customer_by_number, normalise_caller
 from ivr.customers.models import CallerId, Contact, ContactKind, Customer, new_id
@@ -58,6 +59,7 @@ def add_caller_id(session: Session, customer_id: str, phone: str, now: datetime)
         raise InvalidInput(f"{e164} already selects {sharing} customers, and more cannot share a number")
     session.add(CallerId(e164=e164, customer_id=customer_id, added_at=now))
     session.flush()
+    merchants.adopt(session, e164)
 
 
 def add_contact(session: Session, customer_id: str, kind: ContactKind, address: str, now: datetime) -> Contact:

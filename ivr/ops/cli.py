@@ -22,6 +22,7 @@ COMMANDS = {
     "approval": "Payments that wait for somebody to agree.",
     "freeze": "Stop all payments of a customer.",
     "payments": "Holds, refunds, what needs a person, settlement, checks.",
+    "merchant": "Whom customers pay: names, texts, API keys.",
     "webhook": "Where merchants are told what became of payments.",
     "ledger": "The consortium ledger: node, members, proofs.",
     "code": "Issue an enrolment code.",

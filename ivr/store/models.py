@@ -9,11 +9,13 @@ from ivr.store.db import Base
 
 for _module in (
     "ivr.customers.models",
+    "ivr.customers.merchants",
     "ivr.payments.models",
     "ivr.approval.models",
     "ivr.call.models",
     "ivr.webhooks.models",
     "ivr.ledger.models",
+    "ivr.api.models",
     "ivr.jobs",
 ):
     if find_spec(_module):

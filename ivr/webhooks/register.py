@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy.orm import Session
+from urllib3.util import Url
 
 from ivr.customers.errors import InvalidInput
+from ivr.customers.merchants import Merchant, MerchantOrigin
 from ivr.customers.models import new_id
 from ivr.customers.text import clean_text
 from ivr.keys import Keyring
-from ivr.webhooks.address import AddressRefused, BadUrl, check_url, resolve
+from ivr.store.insert import insert_new
+from ivr.webhooks.address import AddressRefused, BadUrl, check_url, origin, resolve
 from ivr.webhooks.models import WebhookEndpoint
 from ivr.webhooks.outbox import endpoints
 
@@ -45,6 +48,42 @@ def add_endpoint(
     session.add(endpoint)
     session.flush()
     return endpoint
+
+
+def add_endpoint_of(
+    session: Session, keyring: Keyring, merchant: Merchant, url: str, *, now: datetime, allow_private: bool = False
+) -> WebhookEndpoint:
+    """An endpoint that the merchant itself asks for, at one of its registered origins. Raises InvalidInput."""
+    check_origin(session, merchant, url)
+    return add_endpoint(session, keyring, merchant=merchant.name, url=url, now=now, allow_private=allow_private)
+
+
+def check_origin(session: Session, merchant: Merchant, url: str) -> str:
+    """The URL as it is used. Raises BadUrl unless it is https, at an origin registered for the merchant."""
+    parts = check_url(url)
+    if session.get(MerchantOrigin, (merchant.id, _origin(parts))) is None:
+        raise BadUrl("the URL's origin is not registered for you; ask the operator")
+    return parts.url
+
+
+def add_origin(
+    session: Session, merchant: Merchant, url: str, *, now: datetime, allow_private: bool = False
+) -> str:
+    """Let the merchant's jump, result and webhook URLs be at the origin of this one. Raises BadUrl."""
+    parts = check_url(url)
+    try:
+        resolve(parts, allow_private=allow_private)
+    except AddressRefused as error:
+        raise BadUrl(f"the host of the URL: {error}") from None
+    insert_new(
+        session, MerchantOrigin, {"merchant_id": merchant.id, "origin": _origin(parts), "created_at": now}
+    )
+    return _origin(parts)
+
+
+def _origin(parts: Url) -> str:
+    host, port = origin(parts)
+    return f"https://{host}" if port == 443 else f"https://{host}:{port}"
 
 
 def require_endpoint(session: Session, endpoint_id: str) -> WebhookEndpoint:

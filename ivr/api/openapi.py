@@ -1,0 +1,132 @@
+"""The OpenAPI 3.1 description, made from the table of operations and their models."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from ivr.api import problems
+from ivr.api.operations import OPERATIONS, PREFIX, Operation
+
+VERSION = "1.0.0"
+_REF = "#/components/schemas/"
+
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457: what went wrong, and what to do.",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; for programs."},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"where": {"type": "string"}, "what": {"type": "string"}},
+            },
+        },
+    },
+}
+_ROW_ID = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
+
+
+def description(public_url: str | None) -> dict[str, Any]:
+    """The document that is served, for the operations that are loaded."""
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((op.sent, "validation") for op in OPERATIONS if op.sent and op.writes),
+        *((op.returns, "serialization") for op in OPERATIONS if op.returns),
+    ]
+    refs, defined = models_json_schema(list(dict.fromkeys(models)), ref_template=_REF + "{model}")
+    paths: dict[str, Any] = {}
+    for op in OPERATIONS:
+        paths.setdefault(PREFIX + op.path, {})[op.method.lower()] = _operation(op, refs)
+    schemas = dict(sorted(defined.get("$defs", {}).items()))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Pay by voice",
+            "version": VERSION,
+            "description": "Bills, payments, purchases and charges by voice, for merchants' programs.",
+        },
+        "servers": [{"url": (public_url or "").rstrip("/") or "/"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": schemas | {"Problem": _PROBLEM},
+        },
+    }
+
+
+def _operation(op: Operation, refs: Any) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": op.name,
+        "summary": op.summary,
+        "tags": [op.path.split("/")[1].split(":")[0]],
+        "security": [{"key": [op.scope]}],
+        "parameters": [*map(_in_path, op.parameters), *_in_query(op)],
+        "responses": _responses(op, refs),
+    }
+    if op.method == "POST":
+        described["parameters"].append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string", "pattern": "^[!-~]{8,64}$"},
+                "description": "New for each new request; a request sent again with it is answered as at first.",
+            }
+        )
+    if op.sent and op.writes:
+        content = {"application/json": {"schema": refs[op.sent, "validation"]}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": _ROW_ID}
+
+
+def _in_query(op: Operation) -> list[dict[str, Any]]:
+    if op.writes or op.sent is None:
+        return []
+    schema = op.sent.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", []),
+            "schema": {key: value for key, value in found.items() if key not in ("title", "description")},
+            "description": found.get("description", ""),
+        }
+        for name, found in schema["properties"].items()
+    ]
+
+
+def _responses(op: Operation, refs: Any) -> dict[str, Any]:
+    done: dict[str, Any] = {"description": HTTPStatus(op.status).phrase}
+    if op.returns:
+        done["content"] = {"application/json": {"schema": refs[op.returns, "serialization"]}}
+    if op.links:
+        done["links"] = {name: _link(name) for name in op.links}
+    responses = {str(op.status if op.returns else 204): done}
+    always = problems.WRITING if op.method == "POST" else problems.READING
+    missing = (problems.NotFound,) if op.parameters else ()
+    for problem in sorted({*always, *missing, *op.problems, problems.Unavailable}, key=lambda p: (p.status, p.code)):
+        found = responses.setdefault(
+            str(problem.status),
+            {"description": "", "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}},
+        )
+        found["description"] = "; ".join(filter(None, [found["description"], f"{problem.title} (`{problem.code}`)"]))
+    return responses
+
+
+def _link(name: str) -> dict[str, Any]:
+    (following,) = [op for op in OPERATIONS if op.name == name]
+    return {"operationId": name, "parameters": dict.fromkeys(following.parameters, "$response.body#/id")}

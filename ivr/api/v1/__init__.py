@@ -1,0 +1,39 @@
+"""The operations of version 1, a file for each kind of thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from ivr.api import openapi
+from ivr.api.limits import RateLimit
+from ivr.api.operations import EXTENSION, Desk, blueprint, http_error
+from ivr.api.v1 import bills, customers, payments, refunds, texts, webhooks
+from ivr.clock import utc_now
+from ivr.keys import Keyring
+from ivr.services import Services
+
+__all__ = ["install"]
+
+_PARTS = (customers, texts, bills, payments, refunds, webhooks)  # imported for the operations that they add
+
+
+def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
+    """Add the API to an application."""
+    settings = services.settings
+    limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
+    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit)
+    app.register_blueprint(blueprint)
+    for error in (NotFound, MethodNotAllowed, RequestEntityTooLarge):
+        app.register_error_handler(error, http_error)
+
+
+@blueprint.get("/openapi.json")
+def described() -> Response:
+    """The description of all this; anybody may read it."""
+    from ivr.api.operations import api_desk
+
+    return jsonify(openapi.description(api_desk().services.settings.public_url))

@@ -1,0 +1,89 @@
+"""Payments of a merchant's bills, and what is held of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field
+from sqlalchemy import Select, select
+
+from ivr.api.lists import Page, PageQuery, page
+from ivr.api.operations import Call, Data, operation
+from ivr.api.problems import NotFound
+from ivr.customers.merchants import MerchantBill
+from ivr.payments.models import Payment as Made
+from ivr.payments.states import State
+
+Status = Literal["under_way", "held", "paid", "part_refunded", "refunded", "failed"]
+_SHOWN: dict[State, Status] = {
+    State.HELD: "held",
+    State.PAID: "paid",
+    State.PART_REFUNDED: "part_refunded",
+    State.REFUNDED: "refunded",
+    State.REFUSED: "failed",
+    State.VOIDED: "failed",
+    State.CANCELLED: "failed",
+    State.EXPIRED: "failed",
+}
+"""What a merchant is told of a state; why a payment failed is between the customer and her bank."""
+
+
+class Payment(Data):
+    """A payment of one of your bills."""
+
+    id: str
+    bill: str
+    amount_minor: int = Field(description="What was, or is to be, debited.")
+    currency: str
+    status: Status
+    ship_to: str | None = Field(description="Where the goods go, as the payer chose.")
+    receipt_number: str | None
+    created_at: AwareDatetime
+
+
+class PaymentQuery(PageQuery):
+    """Which payments."""
+
+    bill: str | None = Field(None, pattern="^[0-9a-f]{16}$")
+
+
+@operation("GET", "/payments", "payments:read", sent=PaymentQuery, returns=Page[Payment])
+def list_payments(call: Call, asked: PaymentQuery) -> Page[Payment]:
+    """Payments of your bills, the newest first."""
+    query = _mine(call)
+    if asked.bill is not None:
+        query = query.where(Made.bill_id == asked.bill)
+    return page(call.session, query, (Made.created_at, Made.id), asked, shown)
+
+
+@operation("GET", "/payments/{payment_id}", "payments:read", returns=Payment)
+def get_payment(call: Call, _: None) -> Payment:
+    """One payment."""
+    return shown(find(call, call.path["payment_id"]))
+
+
+def find(call: Call, payment_id: str) -> Made:
+    """A payment of the merchant's own bill. Raises NotFound."""
+    found = call.session.scalar(_mine(call).where(Made.id == payment_id))
+    if found is None:
+        raise NotFound("there is no payment of a bill of yours with this id")
+    payment: Made = found
+    return payment
+
+
+def _mine(call: Call) -> Select[Any]:
+    mine = select(Made).join(MerchantBill, MerchantBill.id == Made.bill_id)
+    return mine.where(MerchantBill.merchant_id == call.merchant.id)
+
+
+def shown(row: Made) -> Payment:
+    return Payment(
+        id=row.id,
+        bill=row.bill_id,
+        amount_minor=row.debit_minor,
+        currency=row.currency,
+        status=_SHOWN.get(row.state, "under_way"),
+        ship_to=row.ship_to,
+        receipt_number=row.receipt_number,
+        created_at=row.created_at,
+    )

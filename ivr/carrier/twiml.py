@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twilio.twiml.messaging_response import MessagingResponse  # type: ignore[import-untyped]
 from twilio.twiml.voice_response import Connect, Gather, VoiceResponse  # type: ignore[import-untyped]
 
 from ivr.call.flow import State
@@ -49,6 +50,11 @@ def twiml(answer: Answer, base: str, token: str, settings: Settings) -> str:
             _say(response, answer.lines, answer.locale)
             response.hangup()
     return str(response)
+
+
+def silence() -> str:
+    """No answer to a text message."""
+    return str(MessagingResponse())
 
 
 def hang_up() -> str:

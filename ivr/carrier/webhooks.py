@@ -37,7 +37,8 @@ def refuse_strangers() -> None:
         abort(403)
     if len(request.form.get("Digits", "")) > LONGEST_KEYS:
         abort(400)
-    if request.method == "POST" and not SID.fullmatch(request.form.get("CallSid", "")):
+    sid = request.form.get("MessageSid" if request.endpoint == "carrier.message" else "CallSid", "")
+    if request.method == "POST" and not SID.fullmatch(sid):
         abort(400)
 
 
@@ -93,6 +94,12 @@ def status() -> Response:
     if request.form.get("CallStatus") in ("completed", "busy", "failed", "no-answer", "canceled"):
         services().engine.end(request.form["CallSid"])
     return Response(status=204)
+
+
+@blueprint.post("/message")
+def message() -> Response:
+    """A text message to our number: nothing is said to it (a STOP the carrier itself heeds)."""
+    return Response(twiml.silence(), mimetype="text/xml")
 
 
 @blueprint.post("/fallback")

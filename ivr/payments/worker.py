@@ -16,6 +16,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from ivr import metrics
 from ivr.approval import requests as approval_requests
 from ivr.approval import ringing, sign_in, telling
 from ivr.customers.models import ContactKind
@@ -165,21 +166,32 @@ def _work(
 def run_job(held: Held, services: Services) -> None:
     """Run one job and put it off, or take it off the queue, by what its handler says."""
     try:
-        try:
-            HANDLERS[held.kind](held, services)
-            held.done()
-            log.info("job done", job=held.job_id, kind=held.kind, attempts=held.attempts)
-        except Again as again:
-            held.release(again.after, again.reason, counted=again.counted)
-        except GiveUp as error:
-            held.done(error_type=str(error)[:64])
-        except (LeaseLost, SQLAlchemyError):
-            raise
-        except Exception as error:  # an error of ours: it must neither kill the worker nor spin
-            log.exception("job failed", job=held.job_id, kind=held.kind, attempts=held.attempts)
-            if held.attempts >= MOST_FAILURES:
-                held.done(error_type=type(error).__name__[:64])
-            else:
-                held.release(wait_before(held.attempts + 1), type(error).__name__[:64])
+        with metrics.JOB_S.labels(held.kind).time():
+            outcome = _run(held, services)
+        metrics.JOBS.labels(held.kind, outcome).inc()
     except LeaseLost:
         log.warning("lease lost to another worker", job=held.job_id, kind=held.kind)
+
+
+def _run(held: Held, services: Services) -> str:
+    """What became of it, for the count. Raises LeaseLost, SQLAlchemyError."""
+    try:
+        HANDLERS[held.kind](held, services)
+        held.done()
+        log.info("job done", job=held.job_id, kind=held.kind, attempts=held.attempts)
+        return "done"
+    except Again as again:
+        held.release(again.after, again.reason, counted=again.counted)
+        return "again"
+    except GiveUp as error:
+        held.done(error_type=str(error)[:64])
+        return "given up"
+    except (LeaseLost, SQLAlchemyError):
+        raise
+    except Exception as error:  # an error of ours: it must neither kill the worker nor spin
+        log.exception("job failed", job=held.job_id, kind=held.kind, attempts=held.attempts)
+        if held.attempts >= MOST_FAILURES:
+            held.done(error_type=type(error).__name__[:64])
+        else:
+            held.release(wait_before(held.attempts + 1), type(error).__name__[:64])
+        return "failed"

@@ -10,10 +10,11 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarg
 
 from ivr.api import openapi
 from ivr.api.limits import RateLimit
-from ivr.api.operations import EXTENSION, Desk, blueprint, http_error
+from ivr.api.operations import EXTENSION, Desk, api_desk, blueprint, http_error
 from ivr.api.v1 import bills, customers, payments, refunds, texts, webhooks
 from ivr.clock import utc_now
 from ivr.keys import Keyring
+from ivr.payments.banks import connect
 from ivr.services import Services
 
 __all__ = ["install"]
@@ -25,7 +26,7 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
     """Add the API to an application."""
     settings = services.settings
     limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
-    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit)
+    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit, connect(settings).capabilities)
     app.register_blueprint(blueprint)
     for error in (NotFound, MethodNotAllowed, RequestEntityTooLarge):
         app.register_error_handler(error, http_error)
@@ -34,6 +35,4 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
 @blueprint.get("/openapi.json")
 def described() -> Response:
     """The description of all this; anybody may read it."""
-    from ivr.api.operations import api_desk
-
     return jsonify(openapi.description(api_desk().services.settings.public_url))

@@ -37,7 +37,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{160,}={0,2}")
 
 
 def scrub(text: str) -> str:
-    """The text with everything masked that could be a card number, in figures or in words, or audio, or opens a link."""
+    """The text with everything masked that could be a card number, in figures or words, or audio, or opens a link."""
     return _SPELLED.sub(MASK, _DIGITS.sub(MASK, _BASE64.sub(MASK, _LINK.sub(MASK, text))))
 
 

@@ -292,3 +292,15 @@ def test_one_member_keeps_the_same_chain_alone() -> None:
     for i in range(3):
         final: Final = alone.grow(entry(alone.secrets["m0"], alone.genesis.chain, f"p{i}"))
         assert len(final.certificate.signatures) == 1
+
+
+def test_a_member_whose_key_nothing_can_be_sealed_to_stops_no_maker() -> None:
+    member = SodiumSecret("m1", bytes(32)).member("http://m1.example").replaced(seal="00" * 32)
+    assert CHECKS.seal(member, "proof") == ""
+
+
+def test_keys_of_records_fit_a_nodes_store() -> None:
+    with pytest.raises(ValueError, match="name"):
+        SodiumSecret("a-" * 20 + "a", bytes(32)).member("http://m1.example")
+    longest = entry(SodiumSecret("m" * 32, bytes(32)), "0" * 64, "p" * 64, "settlement")
+    assert len(longest.key) <= 128

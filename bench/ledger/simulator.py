@@ -278,9 +278,20 @@ class Simulation:
             outcome.terms[final.block.header.term] += 1
             outcome.makers[final.block.header.maker] += 1
             outcome.suspended += sum(record.kind == "misconduct" for record in final.block.records)
+        self._verify(best)
         if not self.halts and not self._done():
             raise Broken(f"no progress: {len(self.recorded)} of {len(self.submitted)} records by {self.now:.0f} s")
         return outcome
+
+    def _verify(self, disk: Disk) -> None:
+        """As whoever joins late reads the chain: from genesis, and with nothing believed."""
+        state, seen = self.start, set[str]()
+        for final in disk.finals(1, disk.state.height):
+            try:
+                state = chain.check_final(state, final, self.checks, seen.intersection)
+            except chain.Invalid as error:
+                raise Broken(f"the final block at height {state.height + 1} is wrong: {error}") from None
+            seen.update(record.key for record in final.block.records)
 
     def _at(self, when: float, work: Callable[[], None]) -> None:
         self._count += 1
@@ -438,9 +449,7 @@ class Simulation:
     def _submit(self, n: int) -> None:
         name = self.chance.choice([name for name in self.honest if name not in self.dead] or self.honest)
         secret = self.machines[name].secret
-        draft = Entry(
-            kind="payment", id=f"p{n}", commitment=_hash("c", str(n)), member=name, signature="0" * 128
-        )
+        draft = Entry(kind="payment", id=f"p{n}", commitment=_hash("c", str(n)), member=name, signature="0" * 128)
         entry = draft.replaced(signature=secret.sign(draft.statement(self.start.chain)))
         self.submitted[entry.key] = entry
         self.outcome.submitted_s.append(self.now)

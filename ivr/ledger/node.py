@@ -267,4 +267,3 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
     except FileExistsError:
         raise Unusable(f"{path} is there already: a member's key is made once") from None
-

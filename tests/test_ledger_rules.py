@@ -385,6 +385,12 @@ def test_one_liar_among_four_and_any_network(seed: int, plan: Plan) -> None:
     simulate(seed, plan)
 
 
+def test_liars_with_rounds_of_other_terms_do_not_answer_each_other_without_end() -> None:
+    plan = Plan.drawn(1507)
+    plan.records = 6
+    simulate(1507, plan)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_more_faults_than_are_tolerated_halt_the_chain_and_do_not_fork_it(seed: int) -> None:
     outcome = simulate(seed, too_many_faulty(seed), halts=True)

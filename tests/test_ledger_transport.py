@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from ledger_support import CHECKS, Chain, secrets_of
+from ledger_support import CHECKS, Chain, NatsServer, secrets_of
 
 from bench.ledger.processes import free_ports
 from ivr.ledger import node as nodes
 from ivr.ledger.crypto import SodiumSecret
+from ivr.ledger.nats import NatsTransport
 from ivr.ledger.node import Identity, Node
 from ivr.ledger.rules import Memory
 from ivr.ledger.store import Store
@@ -118,3 +121,68 @@ def test_who_floods_a_node_leaves_room_for_the_others(idle: tuple[Node, list[Sod
         assert await node.deliver(pack(other, node.genesis.chain, "m0", [body]))
 
     asyncio.run(flood())
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def _sent(transport: NatsTransport, four: Chain, patience_s: float = 60.0) -> bytes:
+    """The receipt of m1, once it is reached."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return await transport.send(four.state.members["m1"], b"x")
+        except NotDelivered:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+async def _receipt(sealed: bytes) -> bytes:
+    return b"receipt of " + sealed
+
+
+@pytest.mark.parametrize("with_disk", [True, False])
+def test_members_hear_each_other_again_once_nats_was_away(
+    four: Chain, nats_server: NatsServer, with_disk: bool
+) -> None:
+    async def run() -> None:
+        first, second = (NatsTransport(nats_server.url, four.genesis.chain, name) for name in ("m0", "m1"))
+        for transport in (first, second):
+            await transport.start(_receipt)
+        try:
+            assert await _sent(first, four) == b"receipt of x"
+            nats_server.stop()
+            if not with_disk:
+                shutil.rmtree(nats_server.folder / "kept")
+            nats_server.start()
+            assert await _sent(first, four) == b"receipt of x"
+        finally:
+            await first.stop()
+            await second.stop()
+
+    asyncio.run(run())
+
+
+def test_a_member_that_is_not_reached_over_nats_leaves_nothing_behind(four: Chain, nats_server: NatsServer) -> None:
+    async def run() -> None:
+        transport = NatsTransport(nats_server.url, four.genesis.chain, "m0")
+        await transport.start(_receipt)
+        assert transport._client is not None
+        before = len(transport._client._subs)
+        try:
+            with pytest.raises(NotDelivered):
+                await transport.send(four.state.members["m1"], b"x")
+            with pytest.raises(NotDelivered):
+                await transport.send(four.state.members["m1"], b"x")
+            # But for the one inbox on which the client itself is answered.
+            assert len(transport._client._subs) <= before + 1
+        finally:
+            await transport.stop()
+
+    asyncio.run(run())

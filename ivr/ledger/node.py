@@ -209,7 +209,6 @@ class Node:
 
     def _flush(self) -> None:
         """Store, then send: nobody may forget what it signed."""
-        height = self.store.state.height
         self.store.commit(self.core.memory)
         outbox, self.core.outbox = self.core.outbox, []
         state = self.core.state
@@ -221,8 +220,6 @@ class Node:
             written[id(message)] = body
             for name in names if to is None else {to} & names:
                 self._queue(name, body, urgent=not isinstance(message, Records))
-        if state.height > height:
-            log.info("blocks final", height=state.height)
 
     def _queue(self, name: str, body: bytes, *, urgent: bool) -> None:
         if name not in self._senders:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_support import CHECKS, Chain, certify, entry, secrets_of
@@ -10,7 +14,9 @@ from ledger_support import CHECKS, Chain, certify, entry, secrets_of
 from ivr.ledger import chain, merkle, proof
 from ivr.ledger.chain import Invalid
 from ivr.ledger.crypto import SodiumSecret
+from ivr.ledger.outbox import commitment
 from ivr.ledger.wire import Block, Change, Final, Misconduct, TermChange
+from ivr.ops.cli import main
 
 
 @pytest.fixture
@@ -297,6 +303,21 @@ def test_a_checkpoint_names_the_block_of_its_height(four: Chain) -> None:
     unsigned = point.replaced(certificate=final.certificate.replaced(signatures=()))
     with pytest.raises(Invalid):
         proof.check_checkpoint(before, unsigned, final.block.hash, CHECKS)
+
+
+def test_what_a_proof_shows_stays_on_its_own_line(four: Chain, tmp_path: Path) -> None:
+    secret, details = four.secrets["m0"], {"payment": "p1", "merchant": "A\npayment:m1:p9 is in block 1: paid\x9b"}
+    draft = entry(secret, four.genesis.chain, "p1").replaced(commitment=commitment("00" * 32, details))
+    record = draft.replaced(signature=secret.sign(draft.statement(four.genesis.chain)))
+    shown = proof.Proof(inclusion=proof.include(four.grow(record), record.key)).model_dump(mode="json")
+    receipt = {"kind": "payment", "subject": "p1", "details": details, "salt": "00" * 32, "proof": shown}
+    (tmp_path / "proof.json").write_text(json.dumps([receipt]))
+    (tmp_path / "genesis.json").write_text(four.genesis.model_dump_json())
+    arguments = ["ledger", "check", f"{tmp_path}/proof.json", "--genesis", f"{tmp_path}/genesis.json"]
+    checked = CliRunner().invoke(main, arguments)
+    assert checked.exit_code == 0, checked.output
+    assert [line[:14] for line in checked.output.splitlines()] == ["payment:m0:p1 "]
+    assert checked.output.isascii()
 
 
 def test_errors_and_reprs_repeat_no_key() -> None:

@@ -233,7 +233,7 @@ def test_without_a_number_to_call_from_the_job_is_given_up(house: House, payer: 
         bill_calls.plan(session, bill, NOW)
     held = take(house.database, "test", [RING_JOB], timedelta(minutes=1))
     assert held
-    worker.run_job(held, worker.Services(house.settings, SandboxBank("http://127.0.0.1:1")))
+    worker.run_job(held, worker.Services(house.settings, SandboxBank("http://127.0.0.1:1", "k")))
     with house.database.transaction() as session:
         job = session.scalars(select(Job).where(Job.kind == RING_JOB)).one()
         assert (job.done_at is not None, job.last_error_type) == (True, "CallsNotConfigured")

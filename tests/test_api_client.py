@@ -207,9 +207,7 @@ def test_nobody_at_the_address(key: str) -> None:
     assert waits[-1] > waits[0]
 
 
-def test_a_lost_answer_to_a_removal_is_no_error(
-    client: Client, line: Line, database: Database, pages: Flask
-) -> None:
+def test_a_lost_answer_to_a_removal_is_no_error(client: Client, line: Line, database: Database, pages: Flask) -> None:
     desk = pages.extensions[EXTENSION]
     settings = desk.services.settings.model_copy(update={"webhooks_to_private": True})
     pages.extensions[EXTENSION] = replace(desk, services=replace(desk.services, settings=settings))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,7 +31,7 @@ from ivr.customers.bills import cancel_bill
 from ivr.customers.models import Audit, Bill, CallerId, Card, Consent, Customer, Pin, VoiceprintRow
 from ivr.customers.register import add_caller_id, add_customer
 from ivr.customers.rings import QUIET_UNTIL, RINGS_A_DAY, NotRung
-from ivr.jobs import Again, Job, take
+from ivr.jobs import Again, Held, Job, take
 from ivr.notifications import calls
 from ivr.payments import worker
 from ivr.payments.sandbox_client import SandboxBank
@@ -133,6 +135,27 @@ def test_two_bills_share_the_calls_of_a_day(house: House, payer: str) -> None:  
     again = ring(house, bell, noon() + timedelta(minutes=1))
     assert again
     assert (again.reason, len(bell.rung)) == ("quiet", 1)
+
+
+def test_two_workers_at_the_same_moment_ring_her_once(house: House, payer: str) -> None:  # noqa: F811
+    bell, moment = Bell(), noon()
+    _bill(house, payer, 1_000)
+    with house.database.transaction() as session:
+        for bill in session.scalars(select(Bill.id)).all():
+            bill_calls.plan(session, bill, NOW)
+    jobs = [take(house.database, worker, [RING_JOB], timedelta(minutes=1)) for worker in ("one", "two")]
+    barrier = threading.Barrier(2)
+
+    def work(held: Held | None) -> str:
+        assert held
+        barrier.wait()
+        with pytest.raises(Again) as again:
+            bill_calls.ring(held, bell, "UTC", lambda: moment)
+        return again.value.reason
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(work, jobs)) == ["quiet", "rung"]
+    assert len(bell.rung) == 1
 
 
 @pytest.mark.parametrize(("hour", "zone", "quiet"), [

@@ -85,7 +85,7 @@ def reset(number: str) -> None:
 @command.command()
 @click.argument("number")
 @click.argument("answer", type=click.Choice(["on", "off"]))
-@click.option("--channel", help="With on: how she agreed, as in \"on paper, 3 May\".")
+@click.option("--channel", help='With on: how she agreed, as in "on paper, 3 May".')
 def rung(number: str, answer: str, channel: str | None) -> None:
     """Note that a customer agrees to be rung up about bills, or does not want it any more."""
     now = utc_now()

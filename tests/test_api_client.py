@@ -142,6 +142,9 @@ def test_every_method_asks_for_its_operation(
     (payment,) = client.list_payments(bill=bill.id)
     assert client.get_payment(payment.id) == payment
     assert payment.status == "paid"
+    for move in (client.post_payment, client.release_payment):
+        with pytest.raises(problems.NotNow):  # nothing is held
+            move(payment.id)
     refund = client.create_refund(NewRefund(payment=payment.id, amount_minor=100))
     assert client.get_refund(refund.id) == refund
     assert list(client.list_refunds(payment=payment.id)) == [refund]
@@ -255,8 +258,9 @@ def test_a_service_that_is_away_is_asked_again_and_then_told(client: Client, pag
     assert list(client.list_bills()) == []
     assert waits == [1.0, 1.0]
     Broken.left = api.ATTEMPTS
-    with pytest.raises(problems.Unavailable):
+    with pytest.raises(api.Unanswered) as raised:
         list(client.list_bills())
+    assert isinstance(raised.value.__cause__, problems.Unavailable)
 
 
 # --- problems

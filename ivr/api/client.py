@@ -25,7 +25,7 @@ from ivr.api.operations import PREFIX
 from ivr.api.problems import Problem
 from ivr.api.v1.bills import Bill, NewBill
 from ivr.api.v1.customers import Customer, NewCustomer
-from ivr.api.v1.payments import Payment
+from ivr.api.v1.payments import Amount, Payment
 from ivr.api.v1.refunds import NewRefund, Refund
 from ivr.api.v1.texts import NewText, Text
 from ivr.api.v1.webhooks import MadeWebhook, NewWebhook, Webhook
@@ -33,24 +33,25 @@ from ivr.webhooks.signature import BadSignature
 from ivr.webhooks.signature import verified as verify_webhook
 
 __all__ = [
-    "BadSignature", "Bill", "Client", "Customer", "MadeWebhook", "NewBill", "NewCustomer", "NewRefund", "NewText",
-    "NewWebhook", "OtherProblem", "Payment", "Problem", "Refund", "Text", "Unanswered", "Webhook", "problems",
+    "Amount", "BadSignature", "Bill", "Client", "Customer", "MadeWebhook", "NewBill", "NewCustomer", "NewRefund",
+    "NewText", "NewWebhook", "OtherProblem", "Payment", "Problem", "Refund", "Text", "Unanswered", "Webhook", "problems",
     "verify_webhook",
 ]  # fmt: skip
 
 TIMEOUT_S = 15.0
 ATTEMPTS = 5
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
-AGAIN = {429, 502, 503, 504}
-"""Answers after which the same request may get a better one. 502 and 504 are proxies'."""
+TOO_MANY, UNKNOWN = 429, {502, 503, 504}
+"""Answers after which the same request may get a better one; of ``UNKNOWN``, a proxy's or the service's, it is not
+told whether the request was carried out."""
 
 T = TypeVar("T", bound=BaseModel)
 
 
 class Unanswered(Exception):
-    """No attempt was answered to the end: whether the request was carried out is not known.
+    """The request was sent as often as may be, and whether it was carried out is not known.
 
-    The same call with ``key`` finds out: it is carried out now, or its first answer is given.
+    The same call with ``key`` finds out: it is carried out then, or its first answer is given.
     """
 
     def __init__(self, method: str, path: str, key: str | None) -> None:
@@ -126,6 +127,12 @@ class Client:
     def get_payment(self, payment_id: str) -> Payment:
         return self._get(f"/payments/{payment_id}", Payment)
 
+    def post_payment(self, payment_id: str, amount: Amount | None = None, *, key: str | None = None) -> Payment:
+        return self._post(f"/payments/{payment_id}/post", Payment, amount, key)
+
+    def release_payment(self, payment_id: str, *, key: str | None = None) -> Payment:
+        return self._post(f"/payments/{payment_id}/release", Payment, None, key)
+
     def create_refund(self, new: NewRefund, *, key: str | None = None) -> Refund:
         return self._post("/refunds", Refund, new, key)
 
@@ -193,12 +200,14 @@ class Client:
             # What was to be removed is, where it is not there, perhaps by the attempt whose answer was lost.
             if 200 <= given.status_code < 300 or (lost and method == "DELETE" and given.status_code == 404):
                 return given
-            if given.status_code not in AGAIN:
+            if given.status_code not in {TOO_MANY, *UNKNOWN}:
                 raise _problem(given)
+            lost = lost or given.status_code in UNKNOWN
             wait_s = _wait_s(attempt, given.headers.get("Retry-After", ""))
-        if given is None or lost:
-            raise Unanswered(method, path, key)
-        raise _problem(given)
+        problem = _problem(given) if given is not None else None
+        if problem is None or lost:
+            raise Unanswered(method, path, key) from problem
+        raise problem
 
 
 def _read(given: requests.Response, returns: type[T]) -> T:

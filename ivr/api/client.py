@@ -34,8 +34,8 @@ from ivr.webhooks.signature import verified as verify_webhook
 
 __all__ = [
     "Amount", "BadSignature", "Bill", "Client", "Customer", "MadeWebhook", "NewBill", "NewCustomer", "NewRefund",
-    "NewText", "NewWebhook", "OtherProblem", "Payment", "Problem", "Refund", "Text", "Unanswered", "Webhook", "problems",
-    "verify_webhook",
+    "NewText", "NewWebhook", "OtherProblem", "Payment", "Problem", "Refund", "Text", "Unanswered", "Webhook",
+    "problems", "verify_webhook",
 ]  # fmt: skip
 
 TIMEOUT_S = 15.0

@@ -19,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from ivr import metrics
 from ivr.approval import requests as approval_requests
 from ivr.approval import ringing, sign_in, telling
+from ivr.call import bill_calls
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
+from ivr.customers.rings import Dial
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
 from ivr.keys import Keyring
 from ivr.ledger.outbox import carry
@@ -48,7 +50,8 @@ NOTICE_LANES = {
     frozenset({REFUND_JOB}): 1,
     frozenset({SEND_JOB}): 1,
     frozenset({DELIVER_JOB}): 4,
-    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB}): 1,
+    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, sign_in.CODE_JOB}): 1,
+    frozenset({ringing.RING_JOB, bill_calls.RING_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
@@ -66,7 +69,7 @@ class Services:
     bank: Bank
     channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
     keyring: Keyring | None = None  # of links and codes, which no row holds
-    dial: ringing.Dial | None = None  # where approvers can be rung up
+    dial: Dial | None = None  # where people can be rung up
     pending: PendingDebits | None = None  # where the bank confirms debits
 
 
@@ -79,6 +82,7 @@ HANDLERS: dict[str, Handler] = {
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
     ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
+    bill_calls.RING_JOB: lambda held, services: bill_calls.ring(held, services.dial, services.settings.time_zone),
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from flask import Flask, Response, jsonify
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from ivr.api import openapi
 from ivr.api.limits import RateLimit
@@ -28,8 +28,7 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
     limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
     app.extensions[EXTENSION] = Desk(services, keyring, clock, limit, connect(settings).capabilities)
     app.register_blueprint(blueprint)
-    for error in (NotFound, MethodNotAllowed, RequestEntityTooLarge):
-        app.register_error_handler(error, http_error)
+    app.register_error_handler(HTTPException, http_error)  # of no status: that would go before the pages' own
 
 
 @blueprint.get("/openapi.json")

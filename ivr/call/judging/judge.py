@@ -11,7 +11,7 @@ import structlog
 
 from ivr import metrics
 from ivr.call.flow import Call, Event, State
-from ivr.call.judging import approver, confirm, enrol, guardian, identify
+from ivr.call.judging import approver, confirm, enrol, guardian, identify, rung
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
@@ -55,6 +55,9 @@ RULES: dict[State, Rule] = {
     State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED, Event.NEEDS_PIN),
     State.KEYPAD_CONFIRM: _rule(confirm.key, Event.CONFIRMED),
     State.EXTRA_PIN: _rule(confirm.extra_pin, Event.CONFIRMED),
+    State.RUNG_LAST4: _rule(rung.last4, Event.HEARD),
+    State.RUNG_SAY: _rule(rung.say, Event.HEARD),
+    State.RUNG_PIN: _rule(rung.pin, Event.ONE_BILL, Event.ADDRESSES, Event.TOO_LARGE, Event.TOO_LATE),
     State.APPROVER_SAY: _rule(approver.say, Event.HEARD),
     State.APPROVER_PIN: _rule(approver.pin, Event.PROVED, Event.TOO_LATE),
     State.APPROVER_ANSWER: _rule(approver.answer, Event.AGREED, Event.DECLINED, Event.FROZEN, Event.TOO_LATE),
@@ -71,7 +74,9 @@ RULES: dict[State, Rule] = {
     State.REPEAT_PIN: _rule(enrol.repeated_pin, Event.DIFFERS, Event.SET, Event.EXHAUSTED),
 }
 
-VOICED = {State.CARD, State.CONFIRM, State.APPROVER_SAY, State.ENROL_1, State.ENROL_2, State.ENROL_3}
+VOICED = {
+    State.CARD, State.CONFIRM, State.RUNG_SAY, State.APPROVER_SAY, State.ENROL_1, State.ENROL_2, State.ENROL_3,
+}  # fmt: skip
 
 #: Deciding never takes less than this, so that the time taken does not tell how far it got. How long embedding
 #: took before depends on the length of the recording alone.

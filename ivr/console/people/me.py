@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from ivr.approval import appointments, freezes
 from ivr.approval.models import Appointment, Standing
 from ivr.approval.policy import Role
+from ivr.call import bill_calls
 from ivr.console.people import limits
 from ivr.console.people.desk import back, blueprint, desk, now, page, person, reading, refusal, store, who, writing
 from ivr.console.people.limits_form import Unusable, amount
@@ -106,6 +107,26 @@ def change_pin() -> Response:
         audit.record(session, who(), "pin.changed", mine, now())
         notify(session, mine, "pin_changed", {}, now())
     return back("me", said="said.pin")
+
+
+@blueprint.route("/me/rung", methods=["GET", "POST"])
+def rung() -> Response:
+    """Whether she wants to be rung up about bills. For minors an operator notes it, whom a guardian has told so."""
+    mine = person().customer_id
+    with store() as session:
+        if session.get_one(Customer, mine).minor:
+            abort(404)
+        if request.method == "GET":
+            return page("rung", agreed=bill_calls.may_be_rung(session, mine))
+        if error := refusal(session):
+            return back("rung", error=error)
+        if "withdraw" in request.form:
+            bill_calls.withdraw(session, mine, who=who(), now=now())
+            said = "said.rung_withdrawn"
+        else:
+            bill_calls.agree(session, mine, who=who(), channel="page", now=now())
+            said = "said.rung_agreed"
+    return back("me", said=said)
 
 
 def _propose(session: Session, fields: dict[str, str]) -> None:

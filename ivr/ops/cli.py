@@ -31,6 +31,7 @@ COMMANDS = {
     "enrol": "Enrol a customer's voice from recordings.",
     "voiceprint": "What is kept of voices: purge, forget, export, keys.",
     "watchlist": "Voices of known impostors.",
+    "load": "Many recorded callers at once: what they wait, what it costs.",
     "call": "Play recorded callers into a running service, as the carrier would.",
     "transcribe": "Print the digits heard in recordings.",
     "demo": "Play the scenes of the demo.",

@@ -39,7 +39,8 @@ def tone(rate: int = 16_000, seconds: float = 1.0, channels: int = 1) -> np.ndar
 
 def file(samples: np.ndarray, rate: int, kind: str, encoding: str) -> bytes:
     made = io.BytesIO()
-    with soundfile.SoundFile(made, "w", rate, samples.shape[1] if samples.ndim > 1 else 1, encoding, format=kind) as out:
+    channels = samples.shape[1] if samples.ndim > 1 else 1
+    with soundfile.SoundFile(made, "w", rate, channels, encoding, format=kind) as out:
         for at in range(0, len(samples), rate):  # libsndfile's Vorbis encoder overflows its stack on much at once
             out.write(samples[at : at + rate])
     return made.getvalue()

@@ -25,6 +25,7 @@ MOST_CHANNELS = 2
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
 RAW_RATES = (8_000, 16_000, 48_000)
 _BLOCK = 16_384  # frames
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile's, of a FLAC stream that was not finished
 
 #: Of each media type what libsndfile calls it, and the encodings in it that we read.
 _PCM = frozenset({"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"})
@@ -94,10 +95,10 @@ def decode(body: bytes, media_type: str, parameters: dict[str, str] | None = Non
     if rate != SAMPLE_RATE:
         common = math.gcd(rate, SAMPLE_RATE)
         samples = resample_poly(samples, SAMPLE_RATE // common, rate // common)
-    return to_pcm(samples * 32768.0)
+    return to_pcm(samples * 32768)
 
 
-def _raw(body: bytes, parameters: dict[str, str]) -> tuple[NDArray[np.float32], int]:
+def _raw(body: bytes, parameters: dict[str, str]) -> tuple[NDArray[np.float64], int]:
     try:
         rate, channels = int(parameters.get("rate", "")), int(parameters.get("channels", "1"))
     except ValueError:
@@ -110,10 +111,10 @@ def _raw(body: bytes, parameters: dict[str, str]) -> tuple[NDArray[np.float32], 
     samples = np.frombuffer(body, ">i2").reshape(-1, channels)
     if len(samples) > LONGEST_S * rate:
         raise _too_long()
-    return _mono(samples.astype(np.float32) / 32768), rate
+    return _mono(samples.astype(np.float64) / 32768), rate
 
 
-def _contained(body: bytes, kind: str) -> tuple[NDArray[np.float32], int]:
+def _contained(body: bytes, kind: str) -> tuple[NDArray[np.float64], int]:
     if kind == "ogg":
         _check_pages(body)
     try:
@@ -122,12 +123,14 @@ def _contained(body: bytes, kind: str) -> tuple[NDArray[np.float32], int]:
             if file.format not in formats or file.subtype not in encodings:
                 raise NotThatAudio("the recording is not what its Content-Type says")
             _check(file.samplerate, file.channels)
+            if file.frames >= _UNKNOWN_FRAMES:
+                raise UnusableSound("the recording's header does not say how long it is")
             if file.frames > LONGEST_S * file.samplerate:
                 raise _too_long()
             if kind == "wav":
                 _check_riff(body)
             blocks = list(_blocks(file))
-            samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+            samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float64)
             if len(samples) < file.frames:
                 raise AudioCutOff("the recording is cut off")
             return samples, file.samplerate
@@ -135,11 +138,11 @@ def _contained(body: bytes, kind: str) -> tuple[NDArray[np.float32], int]:
         raise NotThatAudio("the recording is damaged, or not what its Content-Type says") from None
 
 
-def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float64]]:
     """What is really there, block by block. Raises AudioTooLong, UnusableSound."""
     left = LONGEST_S * file.samplerate
-    while True:
-        block = file.read(_BLOCK, dtype="float32", always_2d=True)
+    while file.tell() < file.frames:  # past its end soundfile asks for a negative number of frames
+        block = file.read(_BLOCK, dtype="float64", always_2d=True)
         if not len(block):
             return
         left -= len(block)
@@ -157,8 +160,8 @@ def _check(rate: int, channels: int) -> None:
         raise UnusableSound(f"a recording's rate is {LOWEST_RATE} to {HIGHEST_RATE} Hz")
 
 
-def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    mono: NDArray[np.float32] = np.clip(samples, -1, 1).mean(axis=1)
+def _mono(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    mono: NDArray[np.float64] = np.clip(samples, -1, 1).mean(axis=1)
     return mono
 
 

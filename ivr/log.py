@@ -28,8 +28,8 @@ _SPELLED = re.compile(
 )
 
 
-# A one-time link's token: a web server and an error name the path that was asked for.
-_LINK = re.compile(r"(?<=/my/l/)[^\s\"'?/\]]+")
+# A one-time link's token: a web server and an error name the path that was asked for. And that of an app charge.
+_LINK = re.compile(r"(?:(?<=/my/l/)|(?<=/pay/app/)|(?<=[?&]token=))[^\s\"'?&/\]]+")
 
 
 def scrub(text: str) -> str:

@@ -10,6 +10,7 @@ from ivr.store.db import Base
 for _module in (
     "ivr.customers.models",
     "ivr.customers.merchants",
+    "ivr.customers.apps",
     "ivr.payments.models",
     "ivr.approval.models",
     "ivr.call.models",

@@ -62,7 +62,7 @@ OPUS = file(tone(), 16_000, "OGG", "OPUS")
         ("FLAC", "PCM_16", "audio/flac", 16_000, 1),
         ("OGG", "OPUS", "audio/ogg", 48_000, 1),
         ("OGG", "VORBIS", "application/ogg", 22_050, 2),
-        ("WAV", "PCM_16", "audio/wav", 11_027, 1),
+        ("WAV", "PCM_16", "audio/wav", 11_025, 1),
     ],
 )
 def test_reads_what_apps_send(kind: str, encoding: str, media_type: str, rate: int, channels: int) -> None:
@@ -132,6 +132,7 @@ def with_sample(value: float) -> bytes:
         (file(tone(channels=10), 16_000, "WAV", "PCM_16"), "audio/wav", UnusableSound),
         (file(tone(192_000), 192_000, "WAV", "PCM_16"), "audio/wav", UnusableSound),
         (file(tone(4_000), 4_000, "WAV", "PCM_16"), "audio/wav", UnusableSound),
+        (file(tone(47_999), 47_999, "WAV", "PCM_16"), "audio/wav", UnusableSound),
         (with_sample(float("nan")), "audio/wav", UnusableSound),
         (with_sample(float("inf")), "audio/wav", UnusableSound),
         (says_hours(WAV), "audio/wav", AudioCutOff),

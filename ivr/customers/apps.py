@@ -23,6 +23,7 @@ from ivr.customers.lookup import lock_customer
 from ivr.customers.merchants import LONGEST_SPOKEN, Merchant, MerchantCustomer, NameTaken, spoken_text
 from ivr.customers.models import Card, new_id
 from ivr.customers.money import check_currency
+from ivr.customers.notices import notify
 from ivr.customers.voiceprints import voiceprint_of
 from ivr.keys import Keyring
 from ivr.payments.models import Payment
@@ -219,6 +220,15 @@ def bind(
     binding.yes_limit_minor, binding.bound_at = yes_limit_minor, now
     session.flush()
     audit.record(session, f"customer {customer_id}", "app.bound", binding.id, now, app=binding.app_id)
+    app = session.get_one(App, binding.app_id)
+    told = {
+        "app": app.name,
+        "merchant": session.get_one(Merchant, app.merchant_id).name,
+        "last4": session.get_one(Card, card_id).last4,
+        "amount_minor": limit_minor,
+        "currency": currency,
+    }
+    notify(session, customer_id, "app.bound", told, now)
     return binding
 
 

@@ -16,8 +16,9 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
-from ivr.approval import ringing, sign_in, telling
+from ivr.customers.apps import BIND_JOB
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
@@ -47,7 +48,7 @@ NOTICE_LANES = {
     frozenset({REFUND_JOB}): 1,
     frozenset({SEND_JOB}): 1,
     frozenset({DELIVER_JOB}): 4,
-    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB}): 1,
+    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB, BIND_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
@@ -79,6 +80,7 @@ HANDLERS: dict[str, Handler] = {
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
     ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
+    BIND_JOB: lambda held, _: app_links.ask(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 

@@ -22,7 +22,8 @@ from ivr.speech.audio import SAMPLE_RATE, Pcm, to_pcm
 LONGEST_BODY_BYTES = 2 * 1024 * 1024
 LONGEST_S = 15
 MOST_CHANNELS = 2
-LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000
+#: What microphones have; a rate that shares no large factor with ours takes a second to convert.
+RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 RAW_RATES = (8_000, 16_000, 48_000)
 _BLOCK = 16_384  # frames
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile's, of a FLAC stream that was not finished
@@ -156,8 +157,8 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float64]]:
 def _check(rate: int, channels: int) -> None:
     if not 1 <= channels <= MOST_CHANNELS:
         raise UnusableSound(f"a recording has {MOST_CHANNELS} channels at most")
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise UnusableSound(f"a recording's rate is {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if rate not in RATES:
+        raise UnusableSound(f"a recording's rate is one of {', '.join(map(str, RATES))} Hz")
 
 
 def _mono(samples: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,17 +8,18 @@ from datetime import datetime
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from ivr.api import openapi
+from ivr.api import openapi, voice
 from ivr.api.limits import RateLimit
 from ivr.api.operations import EXTENSION, Desk, blueprint, http_error
-from ivr.api.v1 import bills, customers, payments, refunds, texts, webhooks
+from ivr.api.v1 import app_charges, apps, bills, customers, payments, refunds, texts, webhooks
 from ivr.clock import utc_now
 from ivr.keys import Keyring
 from ivr.services import Services
 
 __all__ = ["install"]
 
-_PARTS = (customers, texts, bills, payments, refunds, webhooks)  # imported for the operations that they add
+# Imported for the operations that they add.
+_PARTS = (customers, texts, bills, payments, refunds, webhooks, apps, app_charges)
 
 
 def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
@@ -27,6 +28,7 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
     limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
     app.extensions[EXTENSION] = Desk(services, keyring, clock, limit)
     app.register_blueprint(blueprint)
+    voice.install(app, services)
     for error in (NotFound, MethodNotAllowed, RequestEntityTooLarge):
         app.register_error_handler(error, http_error)
 

@@ -24,6 +24,7 @@ from ivr.customers.merchants import MerchantCustomer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, note_use
 from ivr.payments.models import Payment
 from ivr.payments.service import PaymentError
+from ivr.payments.states import State
 from voiceprint import Outcome
 
 #: Fewer digits than this were no attempt at the challenge.
@@ -81,7 +82,8 @@ def conclude(desk: Desk, charge: AppCharge, bank: Bank) -> Said:
         said = Said.DECLINED
     else:
         challenge = apps.challenge(desk.keyring, charge)
-        factors = _challenged(desk, replace(call, digits=challenge), record) if challenge else _agreed(desk, call, record)
+        call = replace(call, digits=challenge)
+        factors = _challenged(desk, call, record) if challenge else _agreed(desk, call, record)
         said = _pay(desk, charge, call, factors, bank) if factors else Said.AGAIN
     charge.tries += 1
     if said is Said.AGAIN and charge.tries >= apps.MOST_TRIES:
@@ -161,7 +163,7 @@ def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...],
                 description=charge.description,
                 now=desk.now,
             )
-            charge.payment_id = gate.start(
+            payment = gate.start(
                 session,
                 bill_id=bill.id,
                 customer_id=binding.customer_id,
@@ -175,15 +177,14 @@ def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...],
                 limit_minor=limit_minor,
                 bank=bank.name,
                 test_bank=bank.test_only,
-            ).id
-            session.flush()
+            )
     except (PaymentError, apps.AboveLimit, merchants.TextNotApproved):
-        session.expire(charge, ["payment_id"])
         return Said.REFUSED
+    charge.payment_id = payment.id
     return Said.CONFIRMED
 
 
 def awaits_others(session: Session, charge: AppCharge) -> bool:
     """Whether a confirmed charge is debited only when somebody else has agreed."""
     payment = session.get(Payment, charge.payment_id) if charge.payment_id else None
-    return payment is not None and payment.state.value == "awaiting"
+    return payment is not None and payment.state is State.AWAITING

@@ -24,6 +24,7 @@ COMMANDS = {
     "freeze": "Stop all payments of a customer.",
     "payments": "Holds, refunds, what needs a person, settlement, checks.",
     "merchant": "Whom customers pay: names, texts, API keys.",
+    "app": "Merchants' apps that customers may let charge them.",
     "webhook": "Where merchants are told what became of payments.",
     "ledger": "The consortium ledger: node, members, proofs.",
     "code": "Issue an enrolment code.",

@@ -17,6 +17,7 @@ COMMANDS = {
     "worker": "Run what nobody waits for: debits, messages, timers.",
     "customer": "Who may call and pay.",
     "card": "Cards that customers have authorised to be debited.",
+    "account": "Purchase accounts, through which customers buy.",
     "bill": "What customers owe.",
     "approver": "Guardians and supervisors, who must agree to others' payments.",
     "policy": "What payments of a customer need, and why.",

@@ -11,7 +11,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarg
 from ivr.api import openapi
 from ivr.api.limits import RateLimit
 from ivr.api.operations import EXTENSION, Desk, api_desk, blueprint, http_error
-from ivr.api.v1 import bills, customers, payments, refunds, texts, webhooks
+from ivr.api.v1 import bills, cards, customers, payments, purchases, refunds, texts, webhooks
 from ivr.clock import utc_now
 from ivr.keys import Keyring
 from ivr.payments.banks import connect
@@ -19,7 +19,8 @@ from ivr.services import Services
 
 __all__ = ["install"]
 
-_PARTS = (customers, texts, bills, payments, refunds, webhooks)  # imported for the operations that they add
+# Imported for the operations that they add.
+_PARTS = (customers, cards, texts, bills, payments, refunds, purchases, webhooks)
 
 
 def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:

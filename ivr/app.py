@@ -11,6 +11,7 @@ from ivr.api import bank_notices, stripe_events, v1
 from ivr.carrier import stream, webhooks
 from ivr.console import pay, people
 from ivr.keys import Keyring
+from ivr.ops import exposition
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
 
@@ -38,8 +39,11 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
         bank_notices.install(app, settings, services.confirmations)
     keyring = Keyring.load(settings)
     people.install(app, services, keyring)
-    pay.install(app, services, keyring)
+    pay.install(app, services)
     v1.install(app, services, keyring)
+
+    if settings.metrics_token is not None:
+        exposition.install(app, services.database, settings.metrics_token.get_secret_value())
 
     @app.get("/health")
     def health() -> tuple[dict[str, str], int]:

@@ -40,9 +40,7 @@ class Keyring:
         """The keys in force; a missing file in ``data_dir`` is made on first use. Raises KeysUnusable."""
         path = _path(settings)
         if settings.keys_file is None and not path.exists():
-            with _locked(path):
-                if not path.exists():
-                    _write(path, {purpose: _with_new_key({"keys": {}}) for purpose in PURPOSES})
+            make(path)
         return cls._read(path)
 
     @classmethod
@@ -85,6 +83,15 @@ class Keyring:
 
     def __repr__(self) -> str:
         return f"Keyring({', '.join(sorted(self._active))})"
+
+
+def make(path: Path) -> bool:
+    """A file of new keys, if there is none there; whether it was made."""
+    with _locked(path):
+        if path.exists():
+            return False
+        _write(path, {purpose: _with_new_key({"keys": {}}) for purpose in PURPOSES})
+        return True
 
 
 def rotate(settings: Settings, purpose: str) -> str:

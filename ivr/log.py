@@ -29,12 +29,12 @@ _SPELLED = re.compile(
 
 
 # A one-time link's token: a web server and an error name the path that was asked for. And that of an app charge.
-_LINK = re.compile(r"(?:(?<=/my/l/)|(?<=/pay/app/)|(?<=[?&]token=))[^\s\"'?&/\]]+")
+_LINK = re.compile(r"((?:/my/l|/pay/[a-z]+)/|[?&]token=)[^\s\"'?&/\]]+")
 
 
 def scrub(text: str) -> str:
     """The text with everything masked that could be a card number, in figures or in words, or opens a link."""
-    return _SPELLED.sub(MASK, _DIGITS.sub(MASK, _LINK.sub(MASK, text)))
+    return _SPELLED.sub(MASK, _DIGITS.sub(MASK, _LINK.sub(rf"\1{MASK}", text)))
 
 
 def scrub_value(value: Any) -> Any:

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     ledger_token: SecretStr = Field(SecretStr(""), description="The token in the member.json of our node.")
 
     api_requests_a_minute: int = Field(12_000, ge=6, description="How many requests an API key may make.")
+    metrics_token: SecretStr | None = Field(None, description="Opens /metrics; with none, it is not served.")
     webhooks_to_private: bool = Field(False, description="Let merchant webhooks go to private addresses; for tests.")
 
     @field_validator("time_zone")

@@ -26,6 +26,7 @@ SCOPES = (
     "bills:read",
     "bills:write",
     "payments:read",
+    "payments:write",
     "refunds:write",
     "webhooks:read",
     "webhooks:write",

@@ -117,6 +117,7 @@ def _responses(op: Operation, refs: Any) -> dict[str, Any]:
         done["links"] = {name: _link(name) for name in op.links}
     responses = {str(op.status if op.returns else 204): done}
     always = problems.WRITING if op.method == "POST" else problems.READING
+    always += (problems.NotNow,) if op.writes else ()
     missing = (problems.NotFound,) if op.parameters else ()
     for problem in sorted({*always, *missing, *op.problems, problems.Unavailable}, key=lambda p: (p.status, p.code)):
         found = responses.setdefault(

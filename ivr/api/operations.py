@@ -16,9 +16,9 @@ import redis
 import structlog
 from flask import Blueprint, Response, current_app, json, request
 from pydantic import BaseModel, ConfigDict, ValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
 from ivr.api import keys, problems
 from ivr.api.limits import RateLimit
@@ -27,6 +27,7 @@ from ivr.customers.errors import InvalidInput
 from ivr.customers.merchants import Merchant
 from ivr.keys import Keyring
 from ivr.log import scrub
+from ivr.payments.bank import Capabilities
 from ivr.payments.processor import IdempotencyConflict, PaymentError, execute
 from ivr.services import Services
 
@@ -53,6 +54,7 @@ class Desk:
     keyring: Keyring
     clock: Callable[[], datetime]
     limit: RateLimit
+    capabilities: Capabilities  # of the bank
 
 
 @dataclass(frozen=True)
@@ -168,22 +170,26 @@ def _serve(found: Operation, path: dict[str, str]) -> Response:
         return problem.response()
     except (redis.RedisError, OperationalError) as error:
         log.error("request not answered", operation=found.name, error=type(error).__name__)
-        return problems.Unavailable("nothing was changed; send the request again", {"Retry-After": "1"}).response()
+        told = "whether it was carried out is not known; send the same request again, with its Idempotency-Key"
+        return problems.Unavailable(told, {"Retry-After": "1"}).response()
+    except IntegrityError:
+        return problems.NotNow("another request did the same at this moment; send it again").response()
 
 
 def _answer(found: Operation, path: dict[str, str]) -> Response:
     desk = api_desk()
     database = desk.services.database
-    with database.transaction() if found.writes else database.snapshot() as session:
+    with database.snapshot() as session:
         key, merchant = _caller(session, found)
-        sent = _read(found)
-        counted = desk.limit.count(key.id, found.weight(sent))
-        rate = {"RateLimit-Limit": str(desk.limit.most), "RateLimit-Remaining": str(max(0, counted.left))}
-        if counted.too_many:
-            wait_s = str(max(1, counted.reset_s))
-            raise problems.TooMany(f"wait {wait_s} s", rate | {"Retry-After": wait_s})
-        if not all(ROW_ID.fullmatch(value) for value in path.values()):
-            raise problems.NotFound("there is nothing of yours with this id")
+    sent = _read(found)  # in no transaction: a slow sender keeps nobody waiting
+    counted = desk.limit.count(key.id, found.weight(sent))
+    rate = {"RateLimit-Limit": str(desk.limit.most), "RateLimit-Remaining": str(max(0, counted.left))}
+    if counted.too_many:
+        wait_s = str(max(1, counted.reset_s))
+        raise problems.TooMany(f"wait {wait_s} s", rate | {"Retry-After": wait_s})
+    if not all(ROW_ID.fullmatch(value) for value in path.values()):
+        raise problems.NotFound("there is nothing of yours with this id")
+    with database.transaction() if found.writes else database.snapshot() as session:
         call = Call(desk, session, merchant, key, desk.clock(), path)
         document = _once(found, call, sent) if found.method == "POST" else _carry_out(found, call, sent)
         if found.reveal:
@@ -245,13 +251,24 @@ def once(
 
 
 def _carry_out(found: Operation, call: Call, sent: BaseModel | None) -> dict[str, Any]:
+    return carried_out(lambda: found.view(call, sent))
+
+
+def carried_out(view: Callable[[], BaseModel | None]) -> dict[str, Any]:
+    """What a view gives, as it is stored and sent. Raises Problem."""
     try:
-        given = found.view(call, sent)
+        given = view()
     except InvalidInput as error:
         raise problems.Invalid(str(error)) from None
     except PaymentError as error:
         raise problems.NotNow(str(error)) from None
     return given.model_dump(mode="json") if given is not None else {}
+
+
+@blueprint.errorhandler(InternalServerError)
+def fault_of_ours(error: InternalServerError) -> HTTPException | Response:
+    """Flask has logged the traceback."""
+    return http_error(error)
 
 
 @blueprint.after_request

@@ -30,7 +30,7 @@ from ivr.call.judging import charge as judging
 from ivr.call.judging.judge import FLOOR_S
 from ivr.customers import apps
 from ivr.customers.apps import AppCharge
-from ivr.payments.banks import connect
+from ivr.payments.bank import Bank
 from ivr.services import Services
 from ivr.speech import decode
 from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw
@@ -55,8 +55,7 @@ log = structlog.get_logger(__name__)
 sock = Sock()
 
 
-def install(app: Flask, services: Services) -> None:
-    bank = connect(services.settings)  # never asked here
+def install(app: Flask, bank: Bank) -> None:
     app.extensions[EXTENSION] = judging.Bank(bank.name, bank.test_only)
     sock.init_app(app)
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from ivr.approval.appointments import settled_contacts
 from ivr.customers import merchants
-from ivr.customers.apps import DAY, App, AppBinding
+from ivr.customers.apps import DAY, PAGE, App, AppBinding
 from ivr.customers.merchants import Merchant, MerchantCustomer
 from ivr.customers.notices import notify_at
 from ivr.jobs import Held
@@ -41,4 +41,4 @@ def ask(held: Held) -> None:
         app = session.get_one(App, binding.app_id)
         names = {"app": app.name, "merchant": session.get_one(Merchant, app.merchant_id).name}
         for contact in settled_contacts(session, customer.id, now):
-            notify_at(session, contact, "app.bind", {"binding_id": binding.id, **names}, now)
+            notify_at(session, contact, "app.bind", {"page": [PAGE, binding.id], **names}, now)

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from ivr import onetime
 from ivr.approval.models import Link, SignInCode
-from ivr.customers import apps
 from ivr.customers.models import Contact, new_id
 from ivr.customers.notices import notify_at
 from ivr.keys import Keyring
@@ -101,10 +101,10 @@ def reveal(values: Mapping[str, Any], keyring: Keyring, public_url: str | None) 
         if not public_url:
             raise NoPublicUrl("IVR_PUBLIC_URL is not set: no link can be sent")
         shown["link"] = f"{public_url.rstrip('/')}/my/l/{_token(key, link_id)}"
-    if binding_id := shown.pop("binding_id", None):
+    if page := shown.pop("page", None):
         if not public_url:
             raise NoPublicUrl("IVR_PUBLIC_URL is not set: no link can be sent")
-        shown["link"] = f"{public_url.rstrip('/')}/pay/app/{apps.link_token(keyring, binding_id)}"
+        shown["link"] = onetime.url(keyring, public_url, *page)
     if code_id := shown.pop("code_id", None):
         shown["code"] = _code(key, code_id)
     return shown

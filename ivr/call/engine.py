@@ -14,6 +14,7 @@ from datetime import datetime
 
 import structlog
 
+from ivr import metrics
 from ivr.approval import gate, ringing
 from ivr.approval.requests import NOT_APPROVED, NOT_IN_TIME
 from ivr.call import flow
@@ -90,6 +91,7 @@ class Engine:
         if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
             with self._database.transaction() as session:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
+        metrics.CALLS.labels("incoming").inc()
         call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=self._heard)
         return self._advance(0, Outcome(Event.RANG, call))
 
@@ -100,6 +102,7 @@ class Engine:
         with self._database.transaction() as session:
             number = ringing.whom(session, request_id, approver_id, self._clock())
             approver = session.get(Customer, approver_id)
+        metrics.CALLS.labels("to an approver").inc()
         # We dialled her number ourselves: better than that a carrier vouches for it.
         call = Call(
             sid,
@@ -182,6 +185,7 @@ class Engine:
                 raise NoSuchCall(call.sid)
             return first
         log.info("step", call=call.sid, step=answer.step, state=str(call.state))
+        metrics.STEPS.labels(call.state).inc()
         if call.state is State.DEBIT:
             self._start_payment(call)
         return answer

@@ -22,6 +22,7 @@ from flask import current_app
 from flask_sock import Sock  # type: ignore[import-untyped]
 from simple_websocket import ConnectionClosed, Server  # type: ignore[import-untyped]
 
+from ivr import metrics
 from ivr.call.flow import Call, Event
 from ivr.call.listening import expectation
 from ivr.call.prompts import recording
@@ -90,8 +91,11 @@ def _listen(ws: Server, services: Services) -> None:
     try:
         listening = Listening(services.digit_model(call.locale), expectation(call))
         turn = _Turn(ws, stream_sid, answer, listening)
-        if turn.run():
-            services.judge.conclude(answer.step, call, turn.listening.close())
+        with metrics.LISTENING.track_inprogress():
+            whole = turn.run()
+        if whole:
+            with metrics.TURN_S.labels(call.state).time():
+                services.judge.conclude(answer.step, call, turn.listening.close())
     finally:
         # A turn that was not judged is asked again; where it was, the first outcome stands.
         services.calls.put_outcome(answer.step, Outcome(Event.AGAIN, call))

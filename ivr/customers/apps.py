@@ -30,11 +30,10 @@ from ivr.payments.models import Payment
 from ivr.payments.states import FAILED
 from ivr.store.db import Base
 
-BIND_JOB = "app.bind"
+PAGE, BIND_JOB = "app", "app.bind"
 LINK_LIFE = timedelta(minutes=30)
 CHARGE_LIFE = timedelta(minutes=2)
 MOST_TRIES = 3  # of a charge
-MOST_LINK_TRIES = 5
 DAY = timedelta(hours=24)
 #: Eight digits hold 2.2 to 3.1 s of speech in 36 joined fixture clips of three voices, and all 36 are judged rightly;
 #: four hold 1.0 to 1.7 s, and none is judged: the voice's calibration asks for 2 s.
@@ -273,26 +272,6 @@ def active_binding(session: Session, app_id: str, merchant_customer_id: str) -> 
     if found is None:
         raise NotBound("this customer has not bound this app: POST /v1/apps/{app_id}/bindings asks her")
     return found
-
-
-# --- the link
-
-
-def link_token(keyring: Keyring, binding_id: str) -> str:
-    """What opens the page of a request. It is stored nowhere."""
-    return _made(keyring.active("session")[1], "app-binding", binding_id)
-
-
-def open_link(
-    session: Session, token: str, keyring: Keyring, now: datetime, *, lock: bool = False
-) -> AppBinding | None:
-    """The request that this token is of, while it can be answered."""
-    if not _TOKEN.fullmatch(token) or not _is_of(keyring, "app-binding", token[:16], token):
-        return None
-    found = session.get(AppBinding, token[:16], with_for_update=lock, populate_existing=lock)
-    if found is None or found.bound_at or found.unbound_at or found.tries >= MOST_LINK_TRIES:
-        return None
-    return found if now <= found.expires_at else None
 
 
 # --- charges

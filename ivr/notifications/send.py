@@ -14,7 +14,6 @@ import structlog
 
 from ivr.approval.links import NoPublicUrl, reveal
 from ivr.approval.models import Link
-from ivr.customers.apps import AppBinding
 from ivr.customers.models import Contact, ContactKind, Customer, Notice
 from ivr.jobs import Again, GiveUp, Held
 from ivr.keys import Keyring
@@ -45,11 +44,7 @@ def send(
         notice = session.get_one(Notice, notice_id)
         contact = session.get_one(Contact, notice.contact_id)
         locale = session.get_one(Customer, notice.customer_id).locale
-        link: Link | AppBinding | None = None
-        if "link_id" in notice.values:
-            link = session.get(Link, notice.values["link_id"])
-        elif "binding_id" in notice.values:
-            link = session.get(AppBinding, notice.values["binding_id"])
+        link = session.get(Link, notice.values["link_id"]) if "link_id" in notice.values else None
     if notice.sent_at is not None:
         return
     if link is not None and datetime.now(UTC) > link.expires_at:

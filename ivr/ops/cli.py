@@ -13,9 +13,11 @@ from ivr.log import scrub
 COMMANDS = {
     "serve": "Serve calls on this machine, with a worker beside.",
     "twilio": "Set a Twilio number up, and check all that calls hang on.",
+    "keys": "Make the file of keys that the operator keeps.",
     "worker": "Run what nobody waits for: debits, messages, timers.",
     "customer": "Who may call and pay.",
     "card": "Cards that customers have authorised to be debited.",
+    "account": "Purchase accounts, through which customers buy.",
     "bill": "What customers owe.",
     "approver": "Guardians and supervisors, who must agree to others' payments.",
     "policy": "What payments of a customer need, and why.",

@@ -223,6 +223,9 @@ def apply(
     elif payment.state is State.HELD:
         _keep(session, payment, now)
     elif payment.state in FAILED:
+        bill = session.get_one(Bill, payment.bill_id, with_for_update=True)
+        if bill.one_payment:
+            bill.status = BillStatus.CANCELLED
         tell(session, payment, "payment.refused.app" if _in_an_app(payment) else "payment.refused", now)
         outbox.emit(session, payment, "payment.refused", now)
 

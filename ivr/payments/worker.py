@@ -16,9 +16,11 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from ivr import metrics
 from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
-from ivr.customers.apps import BIND_JOB
+from ivr.clock import utc_now
+from ivr.customers import apps, card_requests
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
@@ -48,7 +50,12 @@ NOTICE_LANES = {
     frozenset({REFUND_JOB}): 1,
     frozenset({SEND_JOB}): 1,
     frozenset({DELIVER_JOB}): 4,
-    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB, BIND_JOB}): 1,
+    frozenset(
+        {
+            *(approval_requests.TEND_JOB, telling.DIGEST_JOB, ringing.RING_JOB),
+            *(sign_in.CODE_JOB, card_requests.ASK_JOB, apps.BIND_JOB),
+        }
+    ): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
@@ -76,11 +83,12 @@ HANDLERS: dict[str, Handler] = {
     REFUND_JOB: lambda held, services: give_back(held, services.bank),
     SEND_JOB: lambda held, services: send(held, services.channels, services.keyring, services.settings.public_url),
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
+    card_requests.ASK_JOB: lambda held, _: card_requests.ask(held, utc_now()),
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
     ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
-    BIND_JOB: lambda held, _: app_links.ask(held),
+    apps.BIND_JOB: lambda held, _: app_links.ask(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -167,21 +175,32 @@ def _work(
 def run_job(held: Held, services: Services) -> None:
     """Run one job and put it off, or take it off the queue, by what its handler says."""
     try:
-        try:
-            HANDLERS[held.kind](held, services)
-            held.done()
-            log.info("job done", job=held.job_id, kind=held.kind, attempts=held.attempts)
-        except Again as again:
-            held.release(again.after, again.reason, counted=again.counted)
-        except GiveUp as error:
-            held.done(error_type=str(error)[:64])
-        except (LeaseLost, SQLAlchemyError):
-            raise
-        except Exception as error:  # an error of ours: it must neither kill the worker nor spin
-            log.exception("job failed", job=held.job_id, kind=held.kind, attempts=held.attempts)
-            if held.attempts >= MOST_FAILURES:
-                held.done(error_type=type(error).__name__[:64])
-            else:
-                held.release(wait_before(held.attempts + 1), type(error).__name__[:64])
+        with metrics.JOB_S.labels(held.kind).time():
+            outcome = _run(held, services)
+        metrics.JOBS.labels(held.kind, outcome).inc()
     except LeaseLost:
         log.warning("lease lost to another worker", job=held.job_id, kind=held.kind)
+
+
+def _run(held: Held, services: Services) -> str:
+    """What became of it, for the count. Raises LeaseLost, SQLAlchemyError."""
+    try:
+        HANDLERS[held.kind](held, services)
+        held.done()
+        log.info("job done", job=held.job_id, kind=held.kind, attempts=held.attempts)
+        return "done"
+    except Again as again:
+        held.release(again.after, again.reason, counted=again.counted)
+        return "again"
+    except GiveUp as error:
+        held.done(error_type=str(error)[:64])
+        return "given up"
+    except (LeaseLost, SQLAlchemyError):
+        raise
+    except Exception as error:  # an error of ours: it must neither kill the worker nor spin
+        log.exception("job failed", job=held.job_id, kind=held.kind, attempts=held.attempts)
+        if held.attempts >= MOST_FAILURES:
+            held.done(error_type=type(error).__name__[:64])
+        else:
+            held.release(wait_before(held.attempts + 1), type(error).__name__[:64])
+        return "failed"

@@ -10,25 +10,27 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarg
 
 from ivr.api import openapi, voice
 from ivr.api.limits import RateLimit
-from ivr.api.operations import EXTENSION, Desk, blueprint, http_error
-from ivr.api.v1 import app_charges, apps, bills, customers, payments, refunds, texts, webhooks
+from ivr.api.operations import EXTENSION, Desk, api_desk, blueprint, http_error
+from ivr.api.v1 import app_charges, apps, bills, cards, customers, payments, purchases, refunds, texts, webhooks
 from ivr.clock import utc_now
 from ivr.keys import Keyring
+from ivr.payments.banks import connect
 from ivr.services import Services
 
 __all__ = ["install"]
 
 # Imported for the operations that they add.
-_PARTS = (customers, texts, bills, payments, refunds, webhooks, apps, app_charges)
+_PARTS = (customers, cards, texts, bills, payments, refunds, purchases, webhooks, apps, app_charges)
 
 
 def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
     """Add the API to an application."""
     settings = services.settings
     limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
-    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit)
+    bank = connect(settings)  # never asked here
+    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit, bank.capabilities)
     app.register_blueprint(blueprint)
-    voice.install(app, services)
+    voice.install(app, bank)
     for error in (NotFound, MethodNotAllowed, RequestEntityTooLarge):
         app.register_error_handler(error, http_error)
 
@@ -36,6 +38,4 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
 @blueprint.get("/openapi.json")
 def described() -> Response:
     """The description of all this; anybody may read it."""
-    from ivr.api.operations import api_desk
-
     return jsonify(openapi.description(api_desk().services.settings.public_url))

@@ -11,6 +11,9 @@ from ivr.api.lists import Page, PageQuery, page
 from ivr.api.operations import Call, Data, operation
 from ivr.api.problems import NotFound
 from ivr.customers.merchants import MerchantBill
+from ivr.customers.models import new_id
+from ivr.customers.money import MOST_MINOR
+from ivr.payments import holds
 from ivr.payments.models import Payment as Made
 from ivr.payments.states import State
 
@@ -60,6 +63,38 @@ def list_payments(call: Call, asked: PaymentQuery) -> Page[Payment]:
 def get_payment(call: Call, _: None) -> Payment:
     """One payment."""
     return shown(find(call, call.path["payment_id"]))
+
+
+class Amount(Data):
+    """How much of what is held is to be debited."""
+
+    amount_minor: int | None = Field(None, gt=0, le=MOST_MINOR, description="The whole when null.")
+
+
+@operation("POST", "/payments/{payment_id}/post", "payments:write", sent=Amount, returns=Payment)
+def post_payment(call: Call, given: Amount) -> Payment:
+    """Have what is held debited, or a part of it; the rest is let go of."""
+    payment = find(call, call.path["payment_id"])
+    holds.post(
+        call.session,
+        payment.id,
+        given.amount_minor,
+        call.desk.capabilities,
+        key=f"api:{new_id()}",  # the request's own key has it done once
+        who=call.who,
+        why="asked for by the merchant",
+        now=call.now,
+    )
+    return shown(payment)
+
+
+@operation("POST", "/payments/{payment_id}/release", "payments:write", returns=Payment)
+def release_payment(call: Call, _: None) -> Payment:
+    """Have what is held given back; nothing is debited."""
+    payment = find(call, call.path["payment_id"])
+    why = "asked for by the merchant"
+    holds.release(call.session, payment.id, key=f"api:{new_id()}", who=call.who, why=why, now=call.now)
+    return shown(payment)
 
 
 def find(call: Call, payment_id: str) -> Made:

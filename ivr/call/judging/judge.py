@@ -10,6 +10,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.orm import Session
 
+from ivr import metrics
 from ivr.call.flow import Call, Event, State
 from ivr.call.judging import approver, confirm, enrol, guardian, identify
 from ivr.call.judging.desk import Desk, Verdict
@@ -113,6 +114,7 @@ class Judge:
             log.exception("turn not judged", call=call.sid, step=step)
             verdict = Verdict(Event.AGAIN, call)
         time.sleep(max(0.0, floor_s - (time.monotonic() - max(embedded, started))))
+        metrics.TURNS.labels(call.state, verdict.event).inc()
         outcome = Outcome(verdict.event, verdict.call)
         self._store.put_outcome(step, outcome)
         return outcome

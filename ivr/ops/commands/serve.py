@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 import requests
@@ -16,7 +19,6 @@ from ivr.payments.banks import connect
 from ivr.settings import settings
 
 APP = "ivr.app:create_app()"
-THREADS = 64  # each call holds one while it speaks
 GRACEFUL_S = 30  # for calls and jobs in hand when the service is stopped
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # before a worker that ended is started again
 
@@ -34,14 +36,13 @@ def command(host: str, port: int, workers: int) -> None:
         )
     connect(settings())  # what is wrong with the bank's settings is said now, not by each process
     arguments = [
-        "--worker-class=gthread",
-        f"--threads={THREADS}",
+        "--config=python:ivr.ops.gunicorn",
         f"--workers={workers}",
         f"--bind={host}:{port}",
-        "--timeout=120",
         f"--graceful-timeout={GRACEFUL_S}",
         APP,
     ]
+    _share_metrics(settings().data_dir / "metrics")
     with socket.socket() as probe:  # before a worker runs beside another service's
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -62,6 +63,13 @@ def command(host: str, port: int, workers: int) -> None:
     end(web, GRACEFUL_S + 10)
     end(worker.process, GRACEFUL_S)
     sys.exit(web.returncode if web.returncode >= 0 else 128 - web.returncode)
+
+
+def _share_metrics(folder: Path) -> None:
+    """Have the processes count together, from nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def _healthy(host: str, port: int) -> bool:

@@ -112,7 +112,8 @@ def _print(number: str, fields: tuple[Field, ...]) -> None:
         if where != page:
             page = where
             click.echo(f"{page} Configuration")
-        click.echo(f"  {what}\n    {field.value}")
+        value = "Disabled" if field.value == "False" else field.value
+        click.echo(f"  {what}\n    {value}")
 
 
 def _why(error: TwilioException) -> str:

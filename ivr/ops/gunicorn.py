@@ -1,0 +1,26 @@
+"""Gunicorn's settings: ``gunicorn --config python:ivr.ops.gunicorn 'ivr.app:create_app()'``; its own flags override.
+
+Each call holds a thread while it speaks. A stopping worker takes no new call and lets those that speak end.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from prometheus_client import multiprocess
+
+worker_class = "gthread"
+threads = int(os.environ.get("IVR_THREADS", "64"))
+workers = int(os.environ.get("WEB_CONCURRENCY", "1"))
+bind = os.environ.get("IVR_BIND", "127.0.0.1:8400")
+timeout = 120
+graceful_timeout = 130  # longer than the longest stream (ivr.carrier.stream.LONGEST_STREAM_S)
+keepalive = 5
+control_socket_disable = True
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """What a process that ended was busy with is no longer counted."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

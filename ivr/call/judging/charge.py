@@ -161,6 +161,7 @@ def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...],
                 amount_minor=charge.amount_minor,
                 currency=charge.currency,
                 description=charge.description,
+                one_payment=True,
                 now=desk.now,
             )
             payment = gate.start(

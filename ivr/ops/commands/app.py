@@ -114,6 +114,19 @@ def bindings(app_id: str) -> None:
 
 
 @command.command()
+@click.option("--url", default="http://127.0.0.1:8400", show_default=True, help="Where the service is.")
+@click.option("--key", envvar="APP_DEMO_KEY", required=True, help="An API key, or in APP_DEMO_KEY.")
+@click.option("--app", "app_id", required=True, help="The app, which the customer has bound.")
+@click.option("--customer", required=True, help="Your reference to her: the id that POST /v1/customers gave.")
+@click.option("--port", default=8410, show_default=True)
+def demo(url: str, key: str, app_id: str, customer: str, port: int) -> None:
+    """Serve the reference app: a page that buys, and that charges by voice, with the merchant's server behind it."""
+    from ivr.api.reference import create_app
+
+    create_app(url, key, app_id, customer).run("127.0.0.1", port)
+
+
+@command.command()
 @click.argument("binding_id", metavar="BINDING")
 def unbind(binding_id: str) -> None:
     """Let the app of a binding charge its customer no more."""

@@ -9,7 +9,7 @@ from ivr import log
 from ivr import services as service_parts
 from ivr.api import bank_notices, stripe_events, v1
 from ivr.carrier import stream, webhooks
-from ivr.console import people
+from ivr.console import pay, people
 from ivr.keys import Keyring
 from ivr.ops import exposition
 from ivr.settings import Settings
@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
         bank_notices.install(app, settings, services.confirmations)
     keyring = Keyring.load(settings)
     people.install(app, services, keyring)
+    pay.install(app, services)
     v1.install(app, services, keyring)
 
     if settings.metrics_token is not None:

@@ -251,8 +251,13 @@ def once(
 
 
 def _carry_out(found: Operation, call: Call, sent: BaseModel | None) -> dict[str, Any]:
+    return carried_out(lambda: found.view(call, sent))
+
+
+def carried_out(view: Callable[[], BaseModel | None]) -> dict[str, Any]:
+    """What a view gives, as it is stored and sent. Raises Problem."""
     try:
-        given = found.view(call, sent)
+        given = view()
     except InvalidInput as error:
         raise problems.Invalid(str(error)) from None
     except PaymentError as error:

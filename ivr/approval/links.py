@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from ivr import onetime
 from ivr.approval.models import Link, SignInCode
 from ivr.customers.models import Contact, new_id
 from ivr.customers.notices import notify_at
@@ -100,6 +101,10 @@ def reveal(values: Mapping[str, Any], keyring: Keyring, public_url: str | None) 
         if not public_url:
             raise NoPublicUrl("IVR_PUBLIC_URL is not set: no link can be sent")
         shown["link"] = f"{public_url.rstrip('/')}/my/l/{_token(key, link_id)}"
+    if page := shown.pop("page", None):
+        if not public_url:
+            raise NoPublicUrl("IVR_PUBLIC_URL is not set: no link can be sent")
+        shown["link"] = onetime.url(keyring, public_url, *page)
     if code_id := shown.pop("code_id", None):
         shown["code"] = _code(key, code_id)
     return shown

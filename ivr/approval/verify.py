@@ -13,18 +13,22 @@ from ivr.customers.models import new_id
 from ivr.keys import Keyring
 
 
-def by_pin(session: Session, customer_id: str, pin: str, keyring: Keyring, where: str, now: datetime) -> bool:
+def by_pin(
+    session: Session, customer_id: str, pin: str, keyring: Keyring, where: str, now: datetime, *, attested: bool = True
+) -> bool:
     """Whether this is her PIN and her failure budget is not spent. A wrong one is counted: commit in any case.
 
-    ``where`` names the page or call, for the record of failures.
+    ``where`` names the page or call, for the record of failures. ``attested``: she came by what only she has, such
+    as a link to her own contact; else failures are counted as those of a call that merely claims her number.
     """
     budget.hold(session, [customer_id])
-    if budget.is_locked(session, customer_id, now):
+    right = pins.check_pin(session, customer_id, pin, keyring)  # also when locked: the time it takes tells nothing
+    if budget.is_locked(session, customer_id, now, attested=attested):
         return False
-    if pins.check_pin(session, customer_id, pin, keyring):
-        budget.record_success(session, customer_id, where)
+    if right:
+        budget.record_success(session, customer_id, where, attested=attested)
         return True
-    budget.record_failure(session, [customer_id], where, new_id(), now)
+    budget.record_failure(session, [customer_id], where, new_id(), now, attested=attested)
     return False
 
 

@@ -33,11 +33,13 @@ def create_bill(
     ship_to: str | None = None,
     due_at: datetime | None = None,
     hold_only: bool = False,
+    one_payment: bool = False,
     bill_id: str | None = None,
     now: datetime,
 ) -> Bill:
     """An open bill; with ``hold_only`` its amount is held when it is paid, and debited later.
 
+    ``one_payment``: it is for a payment that is started with it, and is cancelled when that fails.
     ``kind``: of the merchant's trade, for policies. ``ship_to``: where goods go. Raises InvalidInput.
     """
     check_amount(amount_minor)
@@ -53,6 +55,7 @@ def create_bill(
         ship_to=None if ship_to is None else clean_text(ship_to, "an address", least=1, most=200),
         status=BillStatus.OPEN,
         hold_only=hold_only,
+        one_payment=one_payment,
         created_at=now,
         due_at=due_at,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import date, datetime
 
 from sqlalchemy import or_, select
@@ -41,11 +42,12 @@ def check_number(pan: str) -> None:
 def add_card(
     session: Session,
     customer_id: str,
-    pan: str,
+    pan: str | None,
     *,
     exp_year: int,
     exp_month: int,
     token: str,
+    last4: str = "",
     brand: str | None = None,
     authorised_by: str,
     text_version: str = AUTHORISATION_TEXT_VERSION,
@@ -55,29 +57,33 @@ def add_card(
 ) -> Card:
     """Store a card's token, hash, last four and authorisation; the number itself goes no further.
 
+    Without the number, ``last4`` and ``brand`` are the bank's, and no number that is said in a call matches the card.
+
     ``limit_minor``: the most that one payment may take from it. Raises InvalidInput's kinds.
     """
-    check_number(pan)
+    if pan is not None:
+        check_number(pan)
     check_expiry(exp_year, exp_month, now.date())
-    if not 0 < len(token) <= 128 or not token.isprintable() or token.isspace() or pan in token:
+    if not 0 < len(token) <= 128 or not token.isprintable() or token.isspace() or (pan and pan in token):
         raise InvalidCard("this is no token of a bank")
     authorised_by = clean_text(authorised_by, "who authorised the card", least=1, most=200)
     text_version = clean_text(text_version, "the text's version", least=1, most=32)
     if limit_minor is not None and limit_minor <= 0:
         raise InvalidCard("the limit must be above zero")
-    hashes = {pan_hash(key, customer_id, pan) for key in keyring.all("pan").values()}
-    if any(card.pan_hash in hashes for card in authorised_cards(session, customer_id, now.date())):
+    hashes = {pan_hash(key, customer_id, pan) for key in keyring.all("pan").values()} if pan else set()
+    there = authorised_cards(session, customer_id, now.date())
+    if any(card.pan_hash in hashes or (pan is None and card.bank_token == token) for card in there):
         raise CardKnown("the customer has authorised this card already")
     key_id, key = keyring.active("pan")
     card = Card(
         id=new_id(),
         customer_id=customer_id,
         bank_token=token,
-        brand=brand or card_number.brand(pan),
+        brand=brand or (card_number.brand(pan) if pan else "card"),
         exp_year=exp_year,
         exp_month=exp_month,
-        last4=pan[-4:],
-        pan_hash=pan_hash(key, customer_id, pan),
+        last4=pan[-4:] if pan else last4,
+        pan_hash=pan_hash(key, customer_id, pan) if pan else secrets.token_bytes(32),
         pan_key_id=key_id,
         authorised_by=authorised_by,
         authorised_at=now,

@@ -219,6 +219,7 @@ def issue_bill(
     ship_to: str | None = None,
     due_at: datetime | None = None,
     hold_only: bool = False,
+    one_payment: bool = False,
     now: datetime,
 ) -> MerchantBill:
     """A bill of the merchant to whoever is meant. Raises InvalidInput."""
@@ -239,7 +240,7 @@ def issue_bill(
     session.add(bill)
     session.flush()
     if resolve(session, referred) is not None:
-        _owe(session, bill, referred)
+        _owe(session, bill, referred, one_payment=one_payment)
     return bill
 
 
@@ -253,7 +254,7 @@ def cancel_bill(session: Session, bill: MerchantBill, now: datetime) -> None:
     session.flush()
 
 
-def _owe(session: Session, bill: MerchantBill, referred: MerchantCustomer) -> None:
+def _owe(session: Session, bill: MerchantBill, referred: MerchantCustomer, *, one_payment: bool = False) -> None:
     assert referred.customer_id is not None
     merchant = session.get_one(Merchant, bill.merchant_id)
     bills.create_bill(
@@ -268,5 +269,6 @@ def _owe(session: Session, bill: MerchantBill, referred: MerchantCustomer) -> No
         ship_to=bill.ship_to,
         due_at=bill.due_at,
         hold_only=bill.hold_only,
+        one_payment=one_payment,
         now=bill.created_at,
     )

@@ -117,6 +117,7 @@ class Bill(Base):
     ship_to: Mapped[str | None] = mapped_column(String(200))  # the address that came with it; null: nothing is shipped
     status: Mapped[BillStatus] = mapped_column(_enum(BillStatus), default=BillStatus.OPEN)
     hold_only: Mapped[bool] = mapped_column(default=False, server_default=false())  # held when paid, debited later
+    one_payment: Mapped[bool] = mapped_column(default=False, server_default=false())  # cancelled when that one fails
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
 

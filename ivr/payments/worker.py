@@ -17,9 +17,11 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ivr import metrics
+from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
-from ivr.approval import ringing, sign_in, telling
 from ivr.call import bill_calls
+from ivr.clock import utc_now
+from ivr.customers import apps, card_requests
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.customers.rings import Dial
@@ -50,7 +52,9 @@ NOTICE_LANES = {
     frozenset({REFUND_JOB}): 1,
     frozenset({SEND_JOB}): 1,
     frozenset({DELIVER_JOB}): 4,
-    frozenset({approval_requests.TEND_JOB, telling.DIGEST_JOB, sign_in.CODE_JOB}): 1,
+    frozenset(
+        {approval_requests.TEND_JOB, telling.DIGEST_JOB, sign_in.CODE_JOB, card_requests.ASK_JOB, apps.BIND_JOB}
+    ): 1,
     frozenset({ringing.RING_JOB, bill_calls.RING_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
@@ -79,11 +83,13 @@ HANDLERS: dict[str, Handler] = {
     REFUND_JOB: lambda held, services: give_back(held, services.bank),
     SEND_JOB: lambda held, services: send(held, services.channels, services.keyring, services.settings.public_url),
     DELIVER_JOB: lambda held, services: deliver(held, services.settings),
+    card_requests.ASK_JOB: lambda held, _: card_requests.ask(held, utc_now()),
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
     ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
     bill_calls.RING_JOB: lambda held, services: bill_calls.ring(held, services.dial, services.settings.time_zone),
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
+    apps.BIND_JOB: lambda held, _: app_links.ask(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 

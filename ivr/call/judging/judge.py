@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from sqlalchemy.orm import Session
 
 from ivr import metrics
 from ivr.call.flow import Call, Event, State
@@ -133,22 +134,32 @@ class Judge:
 
     def _voice(self, call: Call, heard: Heard) -> tuple[Utterance | None, Sound | None]:
         voiced = call.state in VOICED and not heard.keys and heard.end not in _ENDS
-        return (self._encoder.embed(heard.pcm), Sound(heard.pcm)) if voiced else (None, None)
+        return self.embed(heard) if voiced else (None, None)
+
+    def embed(self, heard: Heard) -> tuple[Utterance, Sound]:
+        """The voice of a turn, and what to compare with what was said before."""
+        return self._encoder.embed(heard.pcm), Sound(heard.pcm)
+
+    def desk(
+        self, session: Session, step: int, heard: Heard, utterance: Utterance | None = None, sound: Sound | None = None
+    ) -> Desk:
+        """To judge a turn at, within a transaction."""
+        return Desk(
+            session=session,
+            store=self._store,
+            keyring=self._keyring,
+            encoder=self._encoder,
+            scorer=self._scorer,
+            now=self._clock(),
+            step=step,
+            heard=heard,
+            utterance=utterance,
+            sound=sound,
+        )
 
     def _judge(self, step: int, call: Call, heard: Heard, utterance: Utterance | None, sound: Sound | None) -> Verdict:
         with self._database.transaction() as session:
-            desk = Desk(
-                session=session,
-                store=self._store,
-                keyring=self._keyring,
-                encoder=self._encoder,
-                scorer=self._scorer,
-                now=self._clock(),
-                step=step,
-                heard=heard,
-                utterance=utterance,
-                sound=sound,
-            )
+            desk = self.desk(session, step, heard, utterance, sound)
             ended = _ENDS.get(heard.end)
             if ended is None:
                 budget.hold(session, call.customer_ids)  # calls at the same time must not guess more than in turn

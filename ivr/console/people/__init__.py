@@ -6,9 +6,11 @@ import hmac
 from collections.abc import Callable
 from datetime import datetime
 
-from flask import Flask
+from flask import Flask, request
+from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
+from ivr import onetime
 from ivr.clock import utc_now
 from ivr.console.people import answers, appointed, desk, guard, me, sign_in, wards
 from ivr.keys import Keyring
@@ -17,6 +19,13 @@ from ivr.services import Services
 __all__ = ["install"]
 
 _PARTS = (guard, sign_in, answers, wards, appointed, me)  # imported for what they add to the blueprint
+
+
+class _CookieOfItsPages(SecureCookieSessionInterface):
+    """The forms of these pages and of those that customers pay on have a cookie each."""
+
+    def get_cookie_path(self, app: Flask) -> str:
+        return onetime.PREFIX if request.path.startswith(f"{onetime.PREFIX}/") else desk.PREFIX
 
 
 def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
@@ -28,7 +37,6 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
     app.config.update(
         SECRET_KEY_FALLBACKS=list(signing.values()),
         SESSION_COOKIE_NAME="my-form",
-        SESSION_COOKIE_PATH=desk.PREFIX,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
         SESSION_COOKIE_SECURE=secure,
@@ -36,6 +44,7 @@ def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[]
         WTF_CSRF_SSL_STRICT=False,  # it asks for a Referer, which our pages have browsers not send
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.session_interface = _CookieOfItsPages()
     csrf = CSRFProtect(app)
     app.extensions[desk.EXTENSION] = desk.Desk(services, keyring, clock, csrf, secure)
     app.register_blueprint(desk.blueprint)

@@ -48,7 +48,7 @@ def let_in() -> Response | None:
     if not all(str(value).isprintable() for value in (request.view_args or {}).values()):
         abort(404)
     if request.method == "POST":
-        _own_post()
+        own_post()
     if request.endpoint in OPEN:
         return None
     if g.person is None:
@@ -60,7 +60,7 @@ def let_in() -> Response | None:
     return None
 
 
-def _own_post() -> None:
+def own_post() -> None:
     """Refuse what another site posts: browsers say so, and only our own forms hold the token."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise FromElsewhere

@@ -15,7 +15,8 @@ from ivr.call import bill_calls
 from ivr.console.people import limits
 from ivr.console.people.desk import back, blueprint, desk, now, page, person, reading, refusal, store, who, writing
 from ivr.console.people.limits_form import Unusable, amount
-from ivr.customers import audit, pins
+from ivr.customers import apps, audit, pins
+from ivr.customers.apps import AppBinding
 from ivr.customers.errors import InvalidInput
 from ivr.customers.lookup import customer_by_number, lock_customer
 from ivr.customers.models import Customer, Pin
@@ -39,8 +40,20 @@ def me() -> Response:
             minor=session.get_one(Customer, person().customer_id).minor,
             supervised=_supervised(session),
             proposal_life=appointments.PROPOSAL_LIFE,
+            bindings=apps.bindings_of(session, person().customer_id),
             now=now(),
         )
+
+
+@blueprint.post("/me/apps/<binding_id>/end")
+def unbind(binding_id: str) -> Response:
+    """No PIN: whoever is pressed, or has forgotten it, may always take back what lets another debit her."""
+    with writing() as session:
+        found = session.get(AppBinding, binding_id)
+        if found is None or found.customer_id != person().customer_id:
+            abort(404)
+        apps.unbind(session, found, who=who(), now=now())
+    return back("me", said="said.unbound")
 
 
 @blueprint.route("/me/supervisor", methods=["GET", "POST"])

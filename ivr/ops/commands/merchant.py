@@ -12,6 +12,7 @@ from ivr.customers import audit, merchants
 from ivr.customers.errors import InvalidInput
 from ivr.customers.merchants import Merchant, MerchantOrigin, MerchantText
 from ivr.ops import desk
+from ivr.purchases import pages
 from ivr.settings import settings
 from ivr.webhooks import register
 
@@ -66,6 +67,26 @@ def origin(merchant: str, url: str) -> None:
         added = register.add_origin(session, found, url, now=now, allow_private=settings().webhooks_to_private)
         audit.record(session, desk.who(), "merchant.origin", found.id, now, origin=added)
     click.echo(f"{found.name}: {added}")
+
+
+@command.command()
+@click.argument("merchant")
+@click.argument("kind", required=False)
+@click.argument("page", required=False)
+def page(merchant: str, kind: str | None, page: str | None) -> None:
+    """Choose where purchases of a KIND of product are confirmed, or show where.
+
+    PAGE is goods, service, or a URL of the merchant's own page, at a registered origin, that leads to ours.
+    """
+    if kind and not page:
+        raise click.UsageError("give the page too: goods, service or a URL")
+    with desk.transaction() as session:
+        found = merchants.require_merchant(session, merchant)
+        if kind and page:
+            made = pages.set_page(session, found, kind, page)
+            audit.record(session, desk.who(), "merchant.page", found.id, utc_now(), kind=made.kind)
+        rows = [(one.kind, one.page) for one in pages.pages_of(session, found)]
+    desk.print_table(("kind", "page"), rows, empty="goods where an address is given, service elsewhere")
 
 
 @command.command()

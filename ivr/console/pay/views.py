@@ -1,0 +1,106 @@
+"""The one view of the one-time pages, and what comes before and after it."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Any
+
+import structlog
+from flask import Response, abort, g, request
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from ivr import onetime
+from ivr.approval import verify
+from ivr.console.pay.app import AppPage
+from ivr.console.pay.card import CardPage
+from ivr.console.pay.desk import HERE, back, blueprint, page
+from ivr.console.pay.kinds import MOST_TRIES, OneTimePage, prove, proved
+from ivr.console.pay.purchase import PurchasePage
+from ivr.console.people import limits
+from ivr.console.people.desk import desk, now, reading, writing
+from ivr.console.people.guard import HEADERS, FromElsewhere, own_post
+from ivr.console.people.words import Words, preferred
+from ivr.customers import pins
+
+KINDS: dict[str, OneTimePage[Any]] = {kind.name: kind for kind in (PurchasePage(), CardPage(), AppPage())}
+SIGNATURES_AN_ADDRESS_AN_HOUR = 60
+_NOBODY = "0" * 16
+
+log = structlog.get_logger(__name__)
+
+
+@blueprint.route("/<kind>/<token>", methods=["GET", "POST"])
+def one_time(kind: str, token: str) -> Response:
+    found = KINDS.get(kind)
+    row_id = onetime.read(desk().keyring, kind, token) if found else None
+    if found is None or row_id is None:
+        abort(404)
+    if request.method == "GET":
+        with reading() as database:
+            row = database.get(found.model, row_id)
+            return found.show(database, row, proved(found, row_id)) if row else abort(404)
+    if request.form.get("do") == "sign":
+        return _sign(found, row_id)
+    return found.answer(row_id, proved(found, row_id))
+
+
+def _sign(kind: OneTimePage[Any], row_id: str) -> Response:
+    """Whoever is not meant, or errs, learns only that it did not work; nor does she by the time it takes."""
+    limits.by_address("pay", SIGNATURES_AN_ADDRESS_AN_HOUR)
+    with writing() as database:
+        row = database.get(kind.model, row_id, with_for_update=True)
+        if row is None:
+            abort(404)
+        if not kind.is_open(database, row, now()):
+            return back()
+        if _is_right(kind, database, row):
+            return back()
+        row.tries += 1
+        if row.tries >= MOST_TRIES:
+            kind.failed(database, row)
+    return back(error="error.sign")
+
+
+def _is_right(kind: OneTimePage[Any], database: Session, row: Any) -> bool:
+    pin, number = request.form.get("pin", ""), re.sub(r"[\s-]", "", request.form.get("number", ""))
+    meant = kind.meant(database, row)
+    if meant is None or (kind.asks_number and not hmac.compare_digest(number.encode(), meant.number.encode())):
+        pins.check_pin(database, _NOBODY, pin, desk().keyring)
+        return False
+    attested = not kind.asks_number
+    if not verify.by_pin(database, meant.id, pin, desk().keyring, f"pay {kind.name}", now(), attested=attested):
+        return False
+    kind.signed(database, row, meant)
+    prove(kind, row, meant.id)
+    return True
+
+
+@blueprint.before_request
+def let_in() -> None:
+    g.words = Words(preferred(request.accept_languages, desk().services.settings.locale), HERE)
+    if request.method == "POST":
+        own_post()
+
+
+@blueprint.after_request
+def harden(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.errorhandler(HTTPException)
+def error(problem: HTTPException) -> Response:
+    """An error is a page that says what to do."""
+    if isinstance(problem, InternalServerError):
+        log.error("page failed", endpoint=request.endpoint)  # Flask has logged the traceback
+    key = {CSRFError: "error.form", FromElsewhere: "error.elsewhere"}.get(type(problem), f"error.{problem.code}")
+    return page("error", problem.code or 500, key=key if g.words.has(key) else "error.500")
+
+
+@blueprint.route("/<path:_where>", methods=["GET", "POST"])
+def nowhere(_where: str) -> Response:
+    abort(404)

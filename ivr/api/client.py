@@ -23,9 +23,13 @@ from ivr.api import problems
 from ivr.api.lists import MOST, Page
 from ivr.api.operations import PREFIX
 from ivr.api.problems import Problem
+from ivr.api.v1.app_charges import AppCharge, AskedAppCharge, NewAppCharge
+from ivr.api.v1.apps import App, Binding, NewBinding
 from ivr.api.v1.bills import Bill, NewBill
+from ivr.api.v1.cards import Card, NewCard
 from ivr.api.v1.customers import Customer, NewCustomer
 from ivr.api.v1.payments import Amount, Payment
+from ivr.api.v1.purchases import Batch, BatchAnswers, BatchItem, NewPurchase, Purchase
 from ivr.api.v1.refunds import NewRefund, Refund
 from ivr.api.v1.texts import NewText, Text
 from ivr.api.v1.webhooks import MadeWebhook, NewWebhook, Webhook
@@ -33,9 +37,10 @@ from ivr.webhooks.signature import BadSignature
 from ivr.webhooks.signature import verified as verify_webhook
 
 __all__ = [
-    "Amount", "BadSignature", "Bill", "Client", "Customer", "MadeWebhook", "NewBill", "NewCustomer", "NewRefund",
-    "NewText", "NewWebhook", "OtherProblem", "Payment", "Problem", "Refund", "Text", "Unanswered", "Webhook",
-    "problems", "verify_webhook",
+    "Amount", "App", "AppCharge", "AskedAppCharge", "BadSignature", "Batch", "BatchAnswers", "BatchItem",
+    "Bill", "Binding", "Card", "Client", "Customer", "MadeWebhook", "NewAppCharge", "NewBill", "NewBinding",
+    "NewCard", "NewCustomer", "NewPurchase", "NewRefund", "NewText", "NewWebhook", "OtherProblem", "Payment",
+    "Problem", "Purchase", "Refund", "Text", "Unanswered", "Webhook", "problems", "verify_webhook",
 ]  # fmt: skip
 
 TIMEOUT_S = 15.0
@@ -153,6 +158,51 @@ class Client:
 
     def remove_webhook(self, webhook_id: str) -> None:
         self._send("DELETE", f"/webhooks/{webhook_id}")
+
+    def request_card(self, new: NewCard, *, key: str | None = None) -> Card:
+        return self._post("/cards", Card, new, key)
+
+    def list_cards(self, *, customer: str | None = None) -> Iterator[Card]:
+        return self._list("/cards", Card, customer=customer)
+
+    def get_card(self, card_id: str) -> Card:
+        return self._get(f"/cards/{card_id}", Card)
+
+    def create_purchase(self, new: NewPurchase, *, key: str | None = None) -> Purchase:
+        return self._post("/purchases", Purchase, new, key)
+
+    def create_purchases(self, batch: Batch, *, key: str | None = None) -> BatchAnswers:
+        return self._post("/purchases:batch", BatchAnswers, batch, key)
+
+    def list_purchases(self, *, customer: str | None = None) -> Iterator[Purchase]:
+        return self._list("/purchases", Purchase, customer=customer)
+
+    def get_purchase(self, purchase_id: str) -> Purchase:
+        return self._get(f"/purchases/{purchase_id}", Purchase)
+
+    def list_apps(self) -> Iterator[App]:
+        return self._list("/apps", App)
+
+    def create_binding(self, app_id: str, new: NewBinding, *, key: str | None = None) -> Binding:
+        return self._post(f"/apps/{app_id}/bindings", Binding, new, key)
+
+    def list_bindings(self, *, customer: str | None = None) -> Iterator[Binding]:
+        return self._list("/bindings", Binding, customer=customer)
+
+    def get_binding(self, binding_id: str) -> Binding:
+        return self._get(f"/bindings/{binding_id}", Binding)
+
+    def remove_binding(self, binding_id: str) -> None:
+        self._send("DELETE", f"/bindings/{binding_id}")
+
+    def create_app_charge(self, new: NewAppCharge, *, key: str | None = None) -> AskedAppCharge:
+        return self._post("/app-charges", AskedAppCharge, new, key)
+
+    def list_app_charges(self, *, app: str | None = None, customer: str | None = None) -> Iterator[AppCharge]:
+        return self._list("/app-charges", AppCharge, app=app, customer=customer)
+
+    def get_app_charge(self, charge_id: str) -> AskedAppCharge:
+        return self._get(f"/app-charges/{charge_id}", AskedAppCharge)
 
     # What those are made of.
 

@@ -391,7 +391,7 @@ def test_liars_with_rounds_of_other_terms_do_not_answer_each_other_without_end()
     simulate(1507, plan)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(8), 858])  # 858: one catches up while the chain stands still
 def test_more_faults_than_are_tolerated_halt_the_chain_and_do_not_fork_it(seed: int) -> None:
     outcome = simulate(seed, too_many_faulty(seed), halts=True)
     assert outcome.final_records < outcome.plan.records

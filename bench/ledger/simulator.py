@@ -396,13 +396,14 @@ class Simulation:
         header = final.block.header
         if self.final.setdefault(header.height, final.block.hash) != final.block.hash:
             raise Broken(f"two blocks are final at height {header.height}")
+        new = header.height not in self._final_at  # else a member that lagged has caught up
+        if new and self.halts and self.now > self.plan.faults_s + PATIENCE_S:
+            raise Broken("progress though more are faulty than is tolerated")
         self._height_of[final.block.hash] = header.height
         self._final_at[header.height] = self.now
         for record in final.block.records:
             if self.recorded.setdefault(record.key, final.block.hash) != final.block.hash:
                 raise Broken(f"{record.key} is on the chain twice")
-        if self.halts and self.now > self.plan.faults_s + PATIENCE_S:
-            raise Broken("progress though more are faulty than is tolerated")
         if header.height + 1 not in self.rosters:
             disk = next(m.disk for m in self.machines.values() if m.disk.state.height >= header.height)
             self.rosters[header.height + 1] = len(disk._states[header.height].roster)

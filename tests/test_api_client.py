@@ -13,18 +13,32 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 import redis
-from api_support import program
+from api_support import now, program
 from flask import Flask, Request
 from people_support import add_person, pay
 from sqlalchemy import select, update
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from ivr.api import client as api
-from ivr.api.client import Client, NewBill, NewCustomer, NewRefund, NewText, NewWebhook, problems
+from ivr.api.client import (
+    Batch,
+    BatchItem,
+    Client,
+    NewAppCharge,
+    NewBill,
+    NewBinding,
+    NewCard,
+    NewCustomer,
+    NewPurchase,
+    NewRefund,
+    NewText,
+    NewWebhook,
+    problems,
+)
 from ivr.api.limits import RateLimit
 from ivr.api.lists import Page
 from ivr.api.operations import EXTENSION, OPERATIONS
-from ivr.customers import merchants
+from ivr.customers import apps, merchants
 from ivr.customers.merchants import MerchantBill, MerchantOrigin
 from ivr.customers.models import Bill, CallerId
 from ivr.keys import Keyring
@@ -154,6 +168,30 @@ def test_every_method_asks_for_its_operation(
     assert client.get_webhook(webhook.id).url == webhook.url
     assert [one.id for one in client.list_webhooks()] == [webhook.id]
     client.remove_webhook(webhook.id)
+
+    card = client.request_card(NewCard(customer=customer.id))
+    assert client.get_card(card.id) == card
+    assert list(client.list_cards(customer=customer.id)) == [card]
+    wanted = NewPurchase(customer=customer.id, amount_minor=700, currency="USD", product_kind="music")
+    purchase = client.create_purchase(wanted)
+    assert client.get_purchase(purchase.id).id == purchase.id
+    batch = Batch(items=[BatchItem(**wanted.model_dump(), idempotency_key=f"order-{n:04}") for n in range(2)])
+    assert [one.status for one in client.create_purchases(batch).items] == [201, 201]
+    assert len(list(client.list_purchases(customer=customer.id))) == 3
+
+    with database.transaction() as session:
+        app_id = apps.add_app(session, merchants.require_merchant(session, "City Water"), "Pump", who="t", now=now()).id
+    assert [one.id for one in client.list_apps()] == [app_id]
+    binding = client.create_binding(app_id, NewBinding(customer=customer.id))
+    assert client.get_binding(binding.id) == binding
+    assert list(client.list_bindings(customer=customer.id)) == [binding]
+    charge = NewAppCharge(app=app_id, customer=customer.id, amount_minor=100, currency="USD")
+    with pytest.raises(problems.NotNow):  # she has not signed
+        client.create_app_charge(charge)
+    assert list(client.list_app_charges(app=app_id)) == []
+    with pytest.raises(problems.NotFound):
+        client.get_app_charge("0" * 16)
+    client.remove_binding(binding.id)
     asked = {(method, re.sub("[0-9a-f]{16}", "{}", path)) for method, path, _ in line.seen}
     assert asked == {(o.method, "/v1" + re.sub(r"{\w+}", "{}", o.path)) for o in OPERATIONS}
 

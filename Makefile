@@ -5,6 +5,7 @@
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
 # make bench-payments   notices matched and debits made per second
+# make bench-api   purchases through the merchants' API, confirmed and debited
 # make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 # make bench-ledger   the ledger: 10,000 simulated consortia, real nodes killed and timed (SEEDS=10000)
@@ -21,7 +22,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo test lint shots bench bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
+.PHONY: demo test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -58,6 +59,9 @@ bench: .venv/.installed
 
 bench-faults: .venv/.tested
 	$(BIN)/python -m bench.faults --payments $(PAYMENTS)
+
+bench-api: .venv/.tested
+	$(BIN)/python -m bench.api
 
 bench-approvals: .venv/.tested
 	$(BIN)/python -m bench.approvals

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
@@ -33,10 +34,12 @@ from ivr.customers.apps import AppCharge
 from ivr.payments.bank import Bank
 from ivr.services import Services
 from ivr.speech import decode
-from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw
+from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw, ulaw_to_pcm
 from ivr.speech.expect import Expect, Heard
 from ivr.speech.turn import Listening, hear
+from voiceprint import Utterance
 from voiceprint.errors import EncoderBusy
+from voiceprint.replay import Sound
 
 EXTENSION = "ivr.app_charges"
 ANSWERS = 10  # to one charge, whatever becomes of them
@@ -102,10 +105,13 @@ def app_charge_voice(charge_id: str) -> Response:
         raise problems.TooLong(str(error)) from None
     except decode.AudioRefused as error:
         raise problems.Invalid(str(error)) from None
+    pcm = ulaw_to_pcm(pcm_to_ulaw(pcm))  # as the telephone would bring it, on which the models were trained
     model = desk.services.digit_model(asked.locale)
     assert model
-    heard = hear(model, pcm, _expected(asked))
-    return Response(json.dumps(_conclude(desk, asked, heard)), 200, mimetype="application/json")
+    with ThreadPoolExecutor(1) as beside:  # two cores at once: neither the recogniser nor the encoder holds Python up
+        voice = beside.submit(desk.services.judge.embed, pcm)
+        heard = hear(model, pcm, _expected(asked))
+    return Response(json.dumps(_conclude(desk, asked, heard, voice.result())), 200, mimetype="application/json")
 
 
 @blueprint.get("/app-charges/<charge_id>/prompt")
@@ -133,7 +139,8 @@ def converse(ws: Server, charge_id: str) -> None:
             try:
                 desk = api_desk()
                 asked = _open(desk, charge_id)
-                answer = _conclude(desk, asked, _listen(desk, asked, ws))
+                heard = _listen(desk, asked, ws)
+                answer = _conclude(desk, asked, heard, desk.services.judge.embed(heard.pcm))
             except problems.Problem as problem:
                 answer = problem.document()
             ws.send(json.dumps(answer))
@@ -183,15 +190,14 @@ def _asked(desk: Desk, charge_id: str) -> Asking:
         return asking(session, desk.services, desk.keyring, charge)
 
 
-def _conclude(desk: Desk, asked: Asking, heard: Heard) -> dict[str, Any]:
+def _conclude(desk: Desk, asked: Asking, heard: Heard, voice: tuple[Utterance, Sound]) -> dict[str, Any]:
     """What the answer came to, in words; with what to ask next where it is asked again."""
     services = desk.services
     heard = _no_instead(services, asked, heard)
-    utterance, sound = services.judge.embed(heard)
     embedded = time.monotonic()
     with services.database.transaction() as session:
         charge = judging.hold(session, asked.charge_id)
-        judged = services.judge.desk(session, asked.step, heard, utterance, sound)
+        judged = services.judge.desk(session, asked.step, heard, *voice)
         said = judging.conclude(judged, charge, current_app.extensions[EXTENSION])
         following = asking(session, services, desk.keyring, charge)
         key = "awaiting" if said is judging.Said.CONFIRMED and judging.awaits_others(session, charge) else said.value

@@ -8,7 +8,7 @@ frames, and, in noise that never goes quiet, by the recogniser having found no n
 from __future__ import annotations
 
 from ivr.speech.activity import Activity
-from ivr.speech.audio import FRAME_BYTES, FRAME_MS, Pcm, pcm_to_ulaw, ulaw_to_pcm
+from ivr.speech.audio import FRAME_BYTES, FRAME_MS, Pcm, ulaw_to_pcm
 from ivr.speech.ear import Ear, Whole
 from ivr.speech.expect import EndReason, Expect, Heard, Kind
 from ivr.speech.keypad import Keypad
@@ -35,8 +35,7 @@ _MAX_FRAME_BYTES = 8000  # a second; the carrier sends 160
 
 
 def hear(model: DigitModel, pcm: Pcm, expect: Expect) -> Heard:
-    """A whole recording, int16 at 8 kHz, as if the telephone had brought it in one turn."""
-    pcm = ulaw_to_pcm(pcm_to_ulaw(pcm))
+    """A whole recording, int16 at 8 kHz, in place of a turn."""
     ear = Ear(model, expect)
     ear.hear(pcm, is_speech=True)
     return Heard(EndReason.COMPLETE, ear.whole_numbers(), answer=ear.answer(), pcm=pcm)

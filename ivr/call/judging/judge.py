@@ -18,6 +18,7 @@ from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
 from ivr.customers import budget
 from ivr.keys import Keyring
+from ivr.speech.audio import Pcm
 from ivr.speech.expect import EndReason, Heard
 from ivr.store.db import Database
 from voiceprint import Encoder, Scorer, Utterance
@@ -134,11 +135,11 @@ class Judge:
 
     def _voice(self, call: Call, heard: Heard) -> tuple[Utterance | None, Sound | None]:
         voiced = call.state in VOICED and not heard.keys and heard.end not in _ENDS
-        return self.embed(heard) if voiced else (None, None)
+        return self.embed(heard.pcm) if voiced else (None, None)
 
-    def embed(self, heard: Heard) -> tuple[Utterance, Sound]:
+    def embed(self, pcm: Pcm) -> tuple[Utterance, Sound]:
         """The voice of a turn, and what to compare with what was said before."""
-        return self._encoder.embed(heard.pcm), Sound(heard.pcm)
+        return self._encoder.embed(pcm), Sound(pcm)
 
     def desk(
         self, session: Session, step: int, heard: Heard, utterance: Utterance | None = None, sound: Sound | None = None

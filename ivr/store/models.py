@@ -17,6 +17,7 @@ for _module in (
     "ivr.ledger.models",
     "ivr.api.models",
     "ivr.jobs",
+    "ivr.console.operators.models",
 ):
     if find_spec(_module):
         import_module(_module)

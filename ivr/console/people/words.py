@@ -1,4 +1,4 @@
-"""The words of the pages: texts by key and language (``en.toml``, ``zh.toml``), amounts, times."""
+"""The words of pages: texts by key and language (``en.toml``, ``zh.toml``), amounts, times."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ _MOMENTS = {"en": "d MMM y HH:mm", "zh": "y年M月d日 HH:mm"}
 
 
 @cache
-def texts(locale: str) -> dict[str, str]:
+def texts(locale: str, folder: Path = _HERE) -> dict[str, str]:
     """Every text of a language by its key, with the names of values in braces."""
-    with open(_HERE / f"{locale}.toml", "rb") as file:
+    with open(folder / f"{locale}.toml", "rb") as file:
         return tomllib.load(file)
 
 
 class Words:
-    """One language. Calling it gives a text; KeyError when the key is unknown or a value is missing."""
+    """One language of the pages whose words lie in ``folder``.
 
-    def __init__(self, locale: str) -> None:
+    Calling it gives a text; KeyError when the key is unknown or a value is missing.
+    """
+
+    def __init__(self, locale: str, folder: Path = _HERE) -> None:
         self.locale = locale
+        self._texts = texts(locale, folder)
         self.tag = _TAGS[locale]  # BCP 47
 
     def __call__(self, key: str, **values: object) -> str:
-        return texts(self.locale)[key].format(**values)
+        return self._texts[key].format(**values)
 
     def has(self, key: str) -> bool:
-        return key in texts(self.locale)
+        return key in self._texts
 
     def amount(self, amount_minor: int, currency: str) -> str:
         return format_amount(amount_minor, currency)

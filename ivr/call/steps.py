@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import redis
 import structlog
@@ -43,8 +44,14 @@ def tell(client: redis.Redis, sid: str, step: int, state: str, now: datetime) ->
 
 def since(client: redis.Redis, after: str, wait_ms: int, most: int = 100) -> list[Step]:
     """What came after ``after``, an id or "$"; waits for something to come."""
-    found = client.xread({KEY: after}, count=most, block=wait_ms)
-    return [_step(*entry) for _, entries in found or () for entry in entries]  # type: ignore[union-attr]
+    found: Any = client.xread({KEY: after}, count=most, block=wait_ms)
+    return [_step(*entry) for _, entries in found or () for entry in entries]
+
+
+def newest(client: redis.Redis) -> str:
+    """The id after which comes what has not been told yet."""
+    found: Any = client.xrevrange(KEY, count=1)
+    return str(found[0][0].decode()) if found else "0"
 
 
 def recent(client: redis.Redis, now: datetime, span: timedelta, most: int) -> list[Step]:
@@ -62,7 +69,8 @@ def of_call(client: redis.Redis, sid: str, now: datetime, span: timedelta, most:
 
 
 def _backwards(client: redis.Redis, since: datetime, most: int) -> Iterator[Step]:
-    for entry in client.xrevrange(KEY, min=int(since.timestamp() * 1000), count=most):  # type: ignore[union-attr]
+    found: Any = client.xrevrange(KEY, min=int(since.timestamp() * 1000), count=most)
+    for entry in found:
         yield _step(*entry)
 
 

@@ -1,4 +1,4 @@
-"""What the forms of all pages share: tokens against posts from elsewhere, in a signed cookie for each family of pages."""
+"""What the forms of all pages share: tokens against posts from elsewhere, in a signed cookie for each family."""
 
 from __future__ import annotations
 

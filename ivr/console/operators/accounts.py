@@ -141,7 +141,7 @@ def _give(operator: Operator, password: str, keyring: Keyring) -> Secret:
     key_id, key = keyring.active(KEY)
     operator.password_hash = _HASHER.hash(password)
     operator.totp_sealed = seal(key, key_id, secret.encode(), _context(operator))
-    return Secret(pyotp.TOTP(secret).provisioning_uri(operator.name, issuer_name=ISSUER))
+    return Secret(pyotp.TOTP(secret).provisioning_uri(name=operator.name, issuer_name=ISSUER))
 
 
 def _open(operator: Operator, keyring: Keyring) -> str:

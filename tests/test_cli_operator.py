@@ -277,3 +277,27 @@ def test_settings_that_name_no_bank_are_said_when_the_service_starts(
         result = desk.run(command)
         assert (result.exit_code, said in result.output) == (2, True), result.output
         assert "pk_live_public" not in result.output
+
+
+def test_an_operator_of_the_console_is_added_and_her_secret_printed_once(desk: Desk) -> None:
+    password = "correct horse battery"
+    twice = f"{password}\n{password}\n"
+    added = desk.run("operator", "add", "ann", "--role", "admin", stdin=twice)
+    assert added.exit_code == 0
+    uri = added.stdout.splitlines()[-1]
+    assert re.fullmatch(r"otpauth://totp/Pay%20by%20voice:ann\?secret=[A-Z2-7]{32}&issuer=Pay%20by%20voice", uri)
+    secret = uri.split("secret=")[1].split("&")[0]
+    assert password not in added.output
+    assert desk.run("operator", "add", "ann", stdin=twice).exit_code == 2
+    assert desk.run("operator", "add", "bob", stdin="short\nshort\n").exit_code == 2
+    assert desk.run("operator", "disable", "nobody").exit_code == 2
+    desk.ok("operator", "role", "ann", "viewer")
+    desk.ok("operator", "disable", "ann")
+    assert re.search(r"ann\b.*viewer\b.*disabled", desk.ok("operator", "list"))
+    assert secret not in desk.ok("operator", "reset", "ann", stdin=twice)
+    assert "disabled" not in desk.ok("operator", "list")
+    kept = desk.everything()
+    assert password not in kept
+    assert secret not in kept
+    for what in ("operator.added", "operator.role", "operator.disabled", "operator.reset"):
+        assert what in kept

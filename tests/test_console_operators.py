@@ -118,7 +118,9 @@ def test_neither_password_nor_secret_lies_in_the_database(database: Database, ke
         assert totp.secret not in repr(accounts.reset(session, "ann", PASSWORD, keyring, who="t", now=real_now()))
 
 
-@pytest.mark.parametrize(("name", "password"), [("Ann", PASSWORD), ("a", PASSWORD), ("bob", "short"), ("ann", PASSWORD)])
+@pytest.mark.parametrize(
+    ("name", "password"), [("Ann", PASSWORD), ("a", PASSWORD), ("bob", "short"), ("ann", PASSWORD)]
+)
 def test_what_is_no_account(database: Database, keyring: Keyring, name: str, password: str) -> None:
     add_operator(database, keyring, "ann")
     with database.transaction() as session, pytest.raises(InvalidInput):
@@ -378,7 +380,7 @@ def test_models_are_shown_with_figures_and_plots(at_desk: Callable[[], DeskBrows
 def test_a_model_card_cannot_run_anything() -> None:
     card = (
         "# Name\n<script>alert(1)</script> [a](javascript:alert(1)) [b](../x.md) [c](https://example.com)\n"
-        "![p](p.png) ![q](https://example.com/q.png)\n\n| a |\n|---|\n| <img onerror=x> |\n"
+        "![p](p.png) ![q](https://example.com/q.png)\n\n| | a |\n|---|---|\n| <img onerror=x> | b |\n"
     )
     html = str(to_html(card, {"p.png": "/plots/p.png"}))
     assert "<script" not in html
@@ -386,6 +388,7 @@ def test_a_model_card_cannot_run_anything() -> None:
     assert "<h2>Name</h2>" in html
     assert '<a href="https://example.com">' in html
     assert "x.md" not in html
+    assert "<th></th>" not in html
     assert re.findall(r"<img[^>]*>", html) == ['<img src="/plots/p.png" alt="p" />']
 
 

@@ -16,7 +16,9 @@ def to_html(text: str, pictures: Mapping[str, str], table: str = "Table") -> Mar
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
     shown: list[Token] = []
-    for token in tokens:
+    for number, token in enumerate(tokens):
+        if token.type == "th_open" and not tokens[number + 1].content:
+            token.tag = tokens[number + 2].tag = "td"  # heads nothing
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
         if token.children:

@@ -28,12 +28,13 @@ from ivr.console.people.words import texts
 from ivr.customers import budget
 from ivr.customers.errors import InvalidInput
 from ivr.customers.models import Audit, Customer
-from ivr.keys import Keyring
+from ivr.keys import Keyring, rotate
 from ivr.locales import LOCALES
 from ivr.ops.twilio.checks import State as Finding
 from ivr.resources import shipped
 from ivr.settings import Settings
 from ivr.store.db import Database
+from voiceprint.sealing import key_id_of
 
 pytest_plugins = ["people_fixtures"]
 
@@ -116,6 +117,17 @@ def test_neither_password_nor_secret_lies_in_the_database(database: Database, ke
         assert ann.password_hash.startswith("$argon2id$")
         assert totp.secret.encode() not in ann.totp_sealed
         assert totp.secret not in repr(accounts.reset(session, "ann", PASSWORD, keyring, who="t", now=real_now()))
+
+
+def test_a_second_factor_is_sealed_anew_after_a_rotation(
+    database: Database, keyring: Keyring, settings: Settings, now: datetime
+) -> None:
+    totp = add_operator(database, keyring, "ann")
+    newer = rotate(settings, accounts.KEY)
+    for steps_later in (0, 1):
+        with database.transaction() as session:
+            assert accounts.prove(session, "ann", PASSWORD, code(totp, steps_later, now), Keyring.load(settings), now)
+            assert key_id_of(session.scalars(select(Operator)).one().totp_sealed) == newer
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.models import new_id
 from ivr.keys import Keyring
-from voiceprint.sealing import open_sealed, seal
+from voiceprint.sealing import key_id_of, open_sealed, seal
 
 ISSUER = "Pay by voice"
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 200
@@ -104,8 +104,8 @@ def prove(session: Session, name: str, password: str, code: str, keyring: Keyrin
         operator.wait_until = now + wait if (wait := wait_after(operator.failures)) else None
         return None
     operator.failures, operator.wait_until, operator.totp_step, operator.signed_in_at = 0, None, step, now
-    if _HASHER.check_needs_rehash(operator.password_hash):
-        operator.password_hash = _HASHER.hash(password)
+    if key_id_of(operator.totp_sealed) != keyring.active(KEY)[0]:  # rotated
+        _seal(operator, _open(operator, keyring), keyring)
     return operator
 
 
@@ -138,10 +138,14 @@ def _give(operator: Operator, password: str, keyring: Keyring) -> Secret:
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         raise InvalidInput(f"a password has {SHORTEST_PASSWORD} characters or more")
     secret = pyotp.random_base32()
-    key_id, key = keyring.active(KEY)
     operator.password_hash = _HASHER.hash(password)
-    operator.totp_sealed = seal(key, key_id, secret.encode(), _context(operator))
+    _seal(operator, secret, keyring)
     return Secret(pyotp.TOTP(secret).provisioning_uri(name=operator.name, issuer_name=ISSUER))
+
+
+def _seal(operator: Operator, secret: str, keyring: Keyring) -> None:
+    key_id, key = keyring.active(KEY)
+    operator.totp_sealed = seal(key, key_id, secret.encode(), _context(operator))
 
 
 def _open(operator: Operator, keyring: Keyring) -> str:

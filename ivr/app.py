@@ -10,6 +10,7 @@ from ivr import services as service_parts
 from ivr.api import bank_notices, stripe_events, v1
 from ivr.carrier import stream, webhooks
 from ivr.console import pay, people
+from ivr.console.operators import web as operators
 from ivr.keys import Keyring
 from ivr.ops import exposition
 from ivr.settings import Settings
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
     keyring = Keyring.load(settings)
     people.install(app, services, keyring)
     pay.install(app, services)
+    operators.install(app, services, keyring)
     v1.install(app, services, keyring)
 
     if settings.metrics_token is not None:

@@ -287,3 +287,27 @@ def test_a_customer_agrees_to_be_rung_up_and_withdraws_it(desk: Desk) -> None:
     assert "on paper, 3 May" in desk.everything()
     assert "will not be rung up" in desk.ok("customer", "rung", number, "off")
     assert "about bills" not in desk.ok("customer", "show", number)
+
+
+def test_an_operator_of_the_console_is_added_and_her_secret_printed_once(desk: Desk) -> None:
+    password = "correct horse battery"
+    twice = f"{password}\n{password}\n"
+    added = desk.run("operator", "add", "ann", "--role", "admin", stdin=twice)
+    assert added.exit_code == 0
+    uri = added.stdout.splitlines()[-1]
+    assert re.fullmatch(r"otpauth://totp/Pay%20by%20voice:ann\?secret=[A-Z2-7]{32}&issuer=Pay%20by%20voice", uri)
+    secret = uri.split("secret=")[1].split("&")[0]
+    assert password not in added.output
+    assert desk.run("operator", "add", "ann", stdin=twice).exit_code == 2
+    assert desk.run("operator", "add", "bob", stdin="short\nshort\n").exit_code == 2
+    assert desk.run("operator", "disable", "nobody").exit_code == 2
+    desk.ok("operator", "role", "ann", "viewer")
+    desk.ok("operator", "disable", "ann")
+    assert re.search(r"ann\b.*viewer\b.*disabled", desk.ok("operator", "list"))
+    assert secret not in desk.ok("operator", "reset", "ann", stdin=twice)
+    assert "disabled" not in desk.ok("operator", "list")
+    kept = desk.everything()
+    assert password not in kept
+    assert secret not in kept
+    for what in ("operator.added", "operator.role", "operator.disabled", "operator.reset"):
+        assert what in kept

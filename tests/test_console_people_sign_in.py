@@ -206,6 +206,14 @@ def test_every_answer_forbids_scripts_frames_and_keeping(pages: Flask, new_brows
     assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
 
 
+def test_where_nothing_is_the_page_says_so(browser: Browser, database: Database, keyring: Keyring) -> None:
+    with database.transaction() as session:
+        customer = add_person(session, keyring)
+    browser.sign_in(customer)
+    assert browser.get("/my/nothing").status_code == 404
+    assert texts("en")["error.404"] in browser.text
+
+
 def test_before_sign_in_the_browser_chooses_the_language(browser: Browser) -> None:
     for accepted, locale in (("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("de, en-GB;q=0.5", "en"), ("fr", "en"), ("", "en")):
         browser.headers = {"Accept-Language": accepted}

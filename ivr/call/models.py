@@ -18,7 +18,7 @@ class Turn(Base):
 
     call_sid: Mapped[str] = mapped_column(String(64), primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
+    at: Mapped[datetime] = mapped_column(index=True)
     state: Mapped[str] = mapped_column(String(16))
     event: Mapped[str] = mapped_column(String(16))
     decisions: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -15,6 +15,7 @@ COMMANDS = {
     "twilio": "Set a Twilio number up, and check all that calls hang on.",
     "keys": "Make the file of keys that the operator keeps.",
     "worker": "Run what nobody waits for: debits, messages, timers.",
+    "operator": "Who may sign in to the console.",
     "customer": "Who may call and pay.",
     "card": "Cards that customers have authorised to be debited.",
     "account": "Purchase accounts, through which customers buy.",

@@ -56,7 +56,7 @@ class Payment(Base):
     ship_to: Mapped[str | None] = mapped_column(String(200))  # where the goods go, as the payer chose
     call_sid: Mapped[str] = mapped_column(String(64), index=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON)  # the factors of the call; nothing secret
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)
     updated_at: Mapped[datetime]
 
     @property

@@ -21,6 +21,7 @@ for _module in (
     "ivr.api.models",
     "ivr.purchases.models",
     "ivr.jobs",
+    "ivr.console.operators.models",
 ):
     if find_spec(_module):
         import_module(_module)

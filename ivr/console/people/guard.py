@@ -75,6 +75,8 @@ def harden(response: Response) -> Response:
     return response
 
 
+@blueprint.errorhandler(404)  # by number: before those that the application has for the API
+@blueprint.errorhandler(413)
 @blueprint.errorhandler(HTTPException)
 def error(problem: HTTPException) -> Response:
     """An error is a page that says what to do."""

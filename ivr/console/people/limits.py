@@ -19,7 +19,7 @@ NAMED_A_DAY = 5  # supervisors, by one customer: it would tell which customers t
 
 def by_address(what: str, most: int) -> None:
     """Count one more from this address. Raises TooManyRequests."""
-    _count(f"{what}:{_address()}", most, HOUR_S)
+    _count(f"{what}:{address()}", most, HOUR_S)
 
 
 def by_customer(what: str, customer: str, most: int, window_s: int) -> None:
@@ -32,7 +32,7 @@ def _count(name: str, most: int, window_s: int) -> None:
         raise TooManyRequests
 
 
-def _address() -> str:
+def address() -> str:
     """Whom an address stands for; one household has a whole /64 of IPv6. Kept as a hash: it is somebody's."""
     try:
         address = ipaddress.ip_address(request.remote_addr or "")

@@ -1,4 +1,4 @@
-"""The words of the pages: texts by key and language (``en.toml``, ``zh.toml``), amounts, times."""
+"""The words of pages: texts by key and language (``en.toml``, ``zh.toml``), amounts, times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def texts(locale: str, folder: Path = _HERE) -> dict[str, str]:
 
 
 class Words:
-    """One language. Calling it gives a text; KeyError when the key is unknown or a value is missing."""
+    """One language of the pages whose words lie in ``folder``.
+
+    Calling it gives a text; KeyError when the key is unknown or a value is missing.
+    """
 
     def __init__(self, locale: str, folder: Path = _HERE) -> None:
         self.locale = locale

@@ -72,10 +72,12 @@ class Asked:
 Check = Callable[[Asked], Iterator[Found]]
 
 
-def run(settings: Settings, client: Client | None, number: str | None) -> Iterator[Found]:
-    """All findings, as they are made."""
+def run(
+    settings: Settings, client: Client | None, number: str | None, checks: tuple[Check, ...] | None = None
+) -> Iterator[Found]:
+    """All findings, or those of ``checks``, as they are made."""
     asked = Asked(settings, client, number)
-    for check in CHECKS:
+    for check in CHECKS if checks is None else checks:
         name = check.__name__.strip("_").replace("_", " ")
         try:
             yield from check(asked)
@@ -317,3 +319,9 @@ CHECKS: tuple[Check, ...] = (
     _keys,
     _account,
 )
+
+INSIDE: tuple[Check, ...] = (_settings, _stores, _bank, _keys)
+"""What the service stands on."""
+
+WAY_IN: tuple[Check, ...] = (_reached, _certificate, _signature, _websocket, _clock)
+"""Whether what comes to the public URL reaches it; asked from here, without Twilio."""

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     auth_token: SecretStr = Field(SecretStr(""), description="The carrier account's token; it signs every webhook.")
     agent_number: str | None = Field(None, description="Who answers when a caller presses 0 (E.164).")
     sms_from: str | None = Field(None, description="Our number (E.164) that notices by text message come from.")
-    calls_from: str | None = Field(None, description="Our number (E.164) that calls to approvers come from.")
+    calls_from: str | None = Field(None, description="Our number (E.164) that we call people from.")
     time_zone: str = Field("UTC", description="Of quiet hours, in which nobody is rung up; such as Europe/Berlin.")
     smtp_url: SecretStr | None = Field(None, description="Mail server for notices: smtp://user:password@host:587.")
     smtp_from: str | None = Field(None, description="The address that mail comes from.")

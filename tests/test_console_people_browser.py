@@ -265,6 +265,7 @@ def gallery(database: Database, keyring: Keyring, locale: str) -> tuple[list[Cus
         "me-frozen": (2, "/my/me"),
         "end-mine": (1, f"/my/me/appointments/{of_free}/end"),
         "pin": (1, "/my/me/pin"),
+        "rung": (1, "/my/me/rung"),
         "supervisor-named": (1, "/my/me/supervisor"),
         "supervisor": (2, "/my/me/supervisor"),
     }

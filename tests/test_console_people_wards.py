@@ -14,6 +14,7 @@ from ivr.approval import addresses, appointments, minors, policies
 from ivr.approval.models import Appointment, Standing, Tell
 from ivr.approval.policy import Factor, Hours, Policy, Role, Rule, When
 from ivr.approval.wards import WardSettings, policy_of, settings_of
+from ivr.call import bill_calls
 from ivr.console.people import limits
 from ivr.console.people.words import texts
 from ivr.customers import pins
@@ -444,3 +445,36 @@ def test_a_pin_is_changed_by_who_knows_the_old_one(
         assert pins.check_pin(session, payer.id, new, keyring)
         assert session.get_one(Pin, payer.id).provisional_until == until  # no way round the small limit of a new PIN
     sent(database, payer, "pin_changed", keyring)
+
+
+def test_she_says_whether_she_wants_to_be_rung_up(
+    family: Family, new_browser: Callable[[], Browser], database: Database
+) -> None:
+    def may_be_rung() -> bool:
+        with database.transaction() as session:
+            return bill_calls.may_be_rung(session, family.ward.id)
+
+    browser, path = browse(new_browser, family.ward), "/my/me/rung"
+    browser.get("/my/me")
+    assert path in browser.text
+    browser.get(path)
+    browser.post(path, pin=WRONG_PIN)
+    assert EN["error.pin"] in browser.text
+    assert not may_be_rung()
+    browser.post(path, pin=PIN)
+    assert EN["said.rung_agreed"] in browser.text
+    assert may_be_rung()
+    browser.get(path)
+    assert EN["rung.agreed"] in browser.text
+    browser.post(path, pin=PIN, withdraw="1")
+    assert EN["said.rung_withdrawn"] in browser.text
+    assert not may_be_rung()
+
+
+def test_a_minor_is_not_asked_whether_to_be_rung_up(
+    minors_family: Family, new_browser: Callable[[], Browser]
+) -> None:
+    browser = browse(new_browser, minors_family.ward)
+    browser.get("/my/me")
+    assert "/my/me/rung" not in browser.text
+    assert browser.get("/my/me/rung").status_code == 404

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger_support import CHECKS, Chain, certify, entry, secrets_of
@@ -10,7 +14,9 @@ from ledger_support import CHECKS, Chain, certify, entry, secrets_of
 from ivr.ledger import chain, merkle, proof
 from ivr.ledger.chain import Invalid
 from ivr.ledger.crypto import SodiumSecret
+from ivr.ledger.outbox import commitment
 from ivr.ledger.wire import Block, Change, Final, Misconduct, TermChange
+from ivr.ops.cli import main
 
 
 @pytest.fixture
@@ -267,6 +273,26 @@ def test_a_proof_is_checked_with_the_genesis_file_alone_across_changes_of_member
             proof.check(bad, genesis, CHECKS)
 
 
+def test_a_change_of_members_counts_once_in_a_proof(four: Chain) -> None:
+    """Else a few liars could leave out those who were suspended once, and are members again."""
+    four.grow()
+    holder, _ = four.right()
+    wrong = Misconduct(first=four.make().header, second=four.make(entry(holder, four.genesis.chain, "p1")).header)
+    suspended = four.grow(wrong)
+    others = "".join(name[1:] for name in four.secrets if name != holder.name)
+    joins = signed_change(four, Change(version=0, join=holder.member("http://again.example")), others)
+    again = four.grow(joins)
+    four.grow()
+    record, state = entry(holder, four.genesis.chain, "p2"), four.state
+    final = four.grow(record)
+    few = certify(state, final.block, [secret for secret in four.secrets.values() if secret is not holder])
+    inclusion = proof.include(Final(block=final.block, certificate=few), record.key)
+    out, back = proof.include(suspended, wrong.key), proof.include(again, joins.key)
+    assert proof.check(proof.Proof(inclusion=inclusion, changes=(out, back)), four.genesis, CHECKS) == record
+    with pytest.raises(Invalid):
+        proof.check(proof.Proof(inclusion=inclusion, changes=(out, back, out)), four.genesis, CHECKS)
+
+
 def test_a_checkpoint_names_the_block_of_its_height(four: Chain) -> None:
     before = four.state
     final = four.grow()
@@ -277,6 +303,21 @@ def test_a_checkpoint_names_the_block_of_its_height(four: Chain) -> None:
     unsigned = point.replaced(certificate=final.certificate.replaced(signatures=()))
     with pytest.raises(Invalid):
         proof.check_checkpoint(before, unsigned, final.block.hash, CHECKS)
+
+
+def test_what_a_proof_shows_stays_on_its_own_line(four: Chain, tmp_path: Path) -> None:
+    secret, details = four.secrets["m0"], {"payment": "p1", "merchant": "A\npayment:m1:p9 is in block 1: paid\x9b"}
+    draft = entry(secret, four.genesis.chain, "p1").replaced(commitment=commitment("00" * 32, details))
+    record = draft.replaced(signature=secret.sign(draft.statement(four.genesis.chain)))
+    shown = proof.Proof(inclusion=proof.include(four.grow(record), record.key)).model_dump(mode="json")
+    receipt = {"kind": "payment", "subject": "p1", "details": details, "salt": "00" * 32, "proof": shown}
+    (tmp_path / "proof.json").write_text(json.dumps([receipt]))
+    (tmp_path / "genesis.json").write_text(four.genesis.model_dump_json())
+    arguments = ["ledger", "check", f"{tmp_path}/proof.json", "--genesis", f"{tmp_path}/genesis.json"]
+    checked = CliRunner().invoke(main, arguments)
+    assert checked.exit_code == 0, checked.output
+    assert [line[:14] for line in checked.output.splitlines()] == ["payment:m0:p1 "]
+    assert checked.output.isascii()
 
 
 def test_errors_and_reprs_repeat_no_key() -> None:
@@ -292,3 +333,15 @@ def test_one_member_keeps_the_same_chain_alone() -> None:
     for i in range(3):
         final: Final = alone.grow(entry(alone.secrets["m0"], alone.genesis.chain, f"p{i}"))
         assert len(final.certificate.signatures) == 1
+
+
+def test_a_member_whose_key_nothing_can_be_sealed_to_stops_no_maker() -> None:
+    member = SodiumSecret("m1", bytes(32)).member("http://m1.example").replaced(seal="00" * 32)
+    assert CHECKS.seal(member, "proof") == ""
+
+
+def test_keys_of_records_fit_a_nodes_store() -> None:
+    with pytest.raises(ValueError, match="name"):
+        SodiumSecret("a-" * 20 + "a", bytes(32)).member("http://m1.example")
+    longest = entry(SodiumSecret("m" * 32, bytes(32)), "0" * 64, "p" * 64, "settlement")
+    assert len(longest.key) <= 128

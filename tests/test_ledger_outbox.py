@@ -90,7 +90,7 @@ def test_a_settled_payment_and_its_refund_come_to_the_ledger_and_are_proved_offl
     genesis = node.folder / "genesis.json"
     checked = ivr_("ledger", "check", proof, "--genesis", genesis)
     assert checked.exit_code == 0, checked.output
-    assert "amount_minor 4210" in checked.output
+    assert '"amount_minor": 4210' in checked.output
 
     receipts = json.loads(proof.read_text())
     for change in (

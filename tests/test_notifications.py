@@ -500,7 +500,7 @@ def test_every_template_that_the_code_names_exists_in_every_language() -> None:
         for template in named:
             assert places(templates(locale)[template]) == places(templates("en")[template])
             more = {"link": "https://bank.example.com/1", "code": "123456", "ward": "Lea", "ends": "soon", "lines": []}
-            subject, text = compose(template, {**PAID, **more}, locale)
+            subject, text = compose(template, {**PAID, **more, "app": "Pump"}, locale)
             assert subject
             assert "{" not in text
 

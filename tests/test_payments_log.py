@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 import structlog
@@ -25,6 +27,12 @@ from ivr import log
 )
 def test_a_number_that_could_be_a_card_is_masked(secret: str) -> None:
     assert log.scrub(f"heard {secret} today") == f"heard {log.MASK} today"
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_audio_as_the_carrier_sends_it_is_masked(encode: Callable[[bytes], bytes]) -> None:
+    frame = encode(bytes(range(160))).decode()  # 20 ms
+    assert log.scrub(f"heard {frame} today") == f"heard {log.MASK} today"
 
 
 @pytest.mark.parametrize(

@@ -84,11 +84,13 @@ class Liar(Core):
                 self._sign(phase, self.secret.name, each.term, each.block.hash)  # type: ignore[arg-type]
 
     def _on_vote(self, sender: str, vote: Vote) -> None:
-        height = self.state.height
-        for gathering in getattr(self, "_rounds", None) or [self._round]:
+        height, latest = self.state.height, self._round
+        for gathering in getattr(self, "_rounds", None) or [latest]:
             if self.state.height == height:
                 self._round = gathering
                 super()._on_vote(sender, vote)
+        if self.state.height == height:  # else it would take an old round for its last, and propose without end
+            self._round = latest
 
     def _begin_height(self, last: Block | None = None) -> None:
         self._rounds = []

@@ -38,6 +38,8 @@ PATIENCE_S = 1.0
 RESUBMIT_S = 3.0
 FAULTS_S = 15.0
 LIMIT_S = 600.0
+MOST_MESSAGES = 1_000_000
+"""Of a run: a hundred times what the longest take. Members that answer each other without end are stuck as well."""
 HALT_S = 60.0
 """How long a chain that must stand still is watched after the faults."""
 
@@ -278,9 +280,20 @@ class Simulation:
             outcome.terms[final.block.header.term] += 1
             outcome.makers[final.block.header.maker] += 1
             outcome.suspended += sum(record.kind == "misconduct" for record in final.block.records)
+        self._verify(best)
         if not self.halts and not self._done():
             raise Broken(f"no progress: {len(self.recorded)} of {len(self.submitted)} records by {self.now:.0f} s")
         return outcome
+
+    def _verify(self, disk: Disk) -> None:
+        """As whoever joins late reads the chain: from genesis, and with nothing believed."""
+        state, seen = self.start, set[str]()
+        for final in disk.finals(1, disk.state.height):
+            try:
+                state = chain.check_final(state, final, self.checks, seen.intersection)
+            except chain.Invalid as error:
+                raise Broken(f"the final block at height {state.height + 1} is wrong: {error}") from None
+            seen.update(record.key for record in final.block.records)
 
     def _at(self, when: float, work: Callable[[], None]) -> None:
         self._count += 1
@@ -339,6 +352,8 @@ class Simulation:
 
     def _post(self, sender: str, to: str, message: Message) -> None:
         self.outcome.messages[message.type] += 1
+        if self.outcome.messages.total() > MOST_MESSAGES:
+            raise Broken(f"a storm of messages at {self.now:.3f} s")
         for _ in range(2 if self.faulty and self.chance.random() < self.plan.twice else 1):
             if self.faulty and ((sender in self.cut) != (to in self.cut) or self.chance.random() < self.plan.loss):
                 continue
@@ -381,13 +396,14 @@ class Simulation:
         header = final.block.header
         if self.final.setdefault(header.height, final.block.hash) != final.block.hash:
             raise Broken(f"two blocks are final at height {header.height}")
+        new = header.height not in self._final_at  # else a member that lagged has caught up
+        if new and self.halts and self.now > self.plan.faults_s + PATIENCE_S:
+            raise Broken("progress though more are faulty than is tolerated")
         self._height_of[final.block.hash] = header.height
         self._final_at[header.height] = self.now
         for record in final.block.records:
             if self.recorded.setdefault(record.key, final.block.hash) != final.block.hash:
                 raise Broken(f"{record.key} is on the chain twice")
-        if self.halts and self.now > self.plan.faults_s + PATIENCE_S:
-            raise Broken("progress though more are faulty than is tolerated")
         if header.height + 1 not in self.rosters:
             disk = next(m.disk for m in self.machines.values() if m.disk.state.height >= header.height)
             self.rosters[header.height + 1] = len(disk._states[header.height].roster)
@@ -438,9 +454,7 @@ class Simulation:
     def _submit(self, n: int) -> None:
         name = self.chance.choice([name for name in self.honest if name not in self.dead] or self.honest)
         secret = self.machines[name].secret
-        draft = Entry(
-            kind="payment", id=f"p{n}", commitment=_hash("c", str(n)), member=name, signature="0" * 128
-        )
+        draft = Entry(kind="payment", id=f"p{n}", commitment=_hash("c", str(n)), member=name, signature="0" * 128)
         entry = draft.replaced(signature=secret.sign(draft.statement(self.start.chain)))
         self.submitted[entry.key] = entry
         self.outcome.submitted_s.append(self.now)

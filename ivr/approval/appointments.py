@@ -246,13 +246,16 @@ def settled_contacts(session: Session, customer_id: str, now: datetime) -> list[
 
 def settled_numbers(session: Session, customer_id: str, now: datetime) -> list[str]:
     """The telephone numbers at which an approver may be rung up."""
-    numbers = session.scalars(
-        select(CallerId.e164)
-        .join(Customer, Customer.id == CallerId.customer_id)
-        .where(CallerId.customer_id == customer_id, _settled(CallerId.added_at, now))
-    ).all()
+    numbers = settled_caller_ids(session, customer_id, now)
     texted = [c.address for c in settled_contacts(session, customer_id, now) if c.kind is ContactKind.SMS]
     return list(dict.fromkeys([*numbers, *texted]))
+
+
+def settled_caller_ids(session: Session, customer_id: str, now: datetime) -> list[str]:
+    """The numbers that she calls from, but for those added in the last days."""
+    query = select(CallerId.e164).join(Customer, Customer.id == CallerId.customer_id)
+    query = query.where(CallerId.customer_id == customer_id, _settled(CallerId.added_at, now))
+    return list(session.scalars(query.order_by(CallerId.e164)))
 
 
 def _settled(added_at: InstrumentedAttribute[datetime | None], now: datetime) -> ColumnElement[bool]:

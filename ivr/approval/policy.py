@@ -44,7 +44,7 @@ class Factor(StrEnum):
     SPOKEN_CARD = "spoken card"
     KEYED_CARD = "keyed card"
     VOICE = "voice"
-    CHALLENGE = "challenge"  # fresh digits, said by the voice that said the card
+    CHALLENGE = "challenge"  # fresh digits, said by the voice that spoke before, to pay what was read
     PIN = "pin"  # the payment password
     KEY = "key"  # a key pressed to confirm
     SPOKEN_YES = "spoken yes"

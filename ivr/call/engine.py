@@ -17,7 +17,7 @@ import structlog
 from ivr import metrics
 from ivr.approval import gate, ringing
 from ivr.approval.requests import NOT_APPROVED, NOT_IN_TIME
-from ivr.call import flow
+from ivr.call import bill_calls, flow
 from ivr.call.flow import Call, Event, Speak, State
 from ivr.call.judging import Judge
 from ivr.call.listening import expectation
@@ -103,17 +103,35 @@ class Engine:
             number = ringing.whom(session, request_id, approver_id, self._clock())
             approver = session.get(Customer, approver_id)
         metrics.CALLS.labels("to an approver").inc()
-        # We dialled her number ourselves: better than that a carrier vouches for it.
         call = Call(
             sid,
             approver.locale if approver else self._locale,
-            attestation=flow.FULL_ATTESTATION,
+            attestation=flow.DIALLED,
             customer_ids=(approver_id,),
             customer_id=approver_id,
             request_id=request_id,
             heard=self._heard,
         )
         return self._advance(0, Outcome(Event.ASKED if number else Event.TOO_LATE, call))
+
+    def ring_payer(self, sid: str, bill_id: str) -> Answer:
+        """Somebody took up a call that we placed about a bill. It tells nothing before she has proved who she is."""
+        if first := self.store.answer(sid, 1):
+            return first
+        with self._database.transaction() as session:
+            wanted = bill_calls.taken_up(session, bill_id, sid, self._clock())
+            payer = session.get_one(Customer, wanted.customer_id) if wanted else None
+        metrics.CALLS.labels("about a bill").inc()
+        call = Call(
+            sid,
+            payer.locale if payer else self._locale,
+            attestation=flow.DIALLED,
+            customer_ids=(payer.id,) if payer else (),
+            customer_id=payer.id if payer else None,
+            rung_about=bill_id,
+            heard=self._heard,
+        )
+        return self._advance(0, Outcome(Event.BILLED if payer else Event.TOO_LATE, call))
 
     def turn_over(self, sid: str, step: int) -> Answer | None:
         """The listening turn, or the hold, of ``step`` is over: what comes next.
@@ -218,6 +236,8 @@ class Engine:
                 )
         except BillNotOpen:  # paid, or being paid, by another call: to say that nothing was taken would be wrong
             return Event.EXHAUSTED
+        except gate.NotAllowed:
+            return Event.NOT_ALLOWED
         except PaymentError as error:
             log.warning("payment not started", call=call.sid, reason=type(error).__name__)
             return Event.DECLINED

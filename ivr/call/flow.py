@@ -13,6 +13,7 @@ from enum import StrEnum
 from ivr.locales import LOCALES
 
 FULL_ATTESTATION = "TN-Validation-Passed-A"
+DIALLED = "dialled by us"  # in place of an attestation: better than that a carrier vouches for a number
 ATTEMPTS = 3  # of each thing: saying a card, keying one, the challenge, ...
 HOLDS = 12  # how often the caller hears "still working on it" before we promise to tell her later
 APPROVAL_HOLDS = 30  # the same where somebody must agree first: five minutes, a word every ten seconds
@@ -35,6 +36,9 @@ class State(StrEnum):
     EXTRA_PIN = "extra_pin"  # she has spoken, and her policy wants the payment password besides
     DEBIT = "debit"
     APPROVAL = "approval"  # somebody else must agree; she holds
+    RUNG_LAST4 = "rung_last4"  # we rang a customer about a bill; which, and whose, she hears once she has proved it
+    RUNG_SAY = "rung_say"
+    RUNG_PIN = "rung_pin"
     APPROVER_SAY = "approver_say"  # we rang somebody who must agree to another's payment
     APPROVER_PIN = "approver_pin"
     APPROVER_ANSWER = "approver_answer"
@@ -79,10 +83,12 @@ class Event(StrEnum):
     HELD = "held"
     PAID = "paid"
     DECLINED = "declined"
+    NOT_ALLOWED = "not_allowed"  # by her policy, which has changed in this call
     NO_FUNDS = "no_funds"
     CARD_EXPIRED = "card_expired"
     ISSUER_AWAY = "issuer_away"
     LINKED = "linked"
+    BILLED = "billed"  # a customer took up the call that we placed about a bill
     ASKED = "asked"  # an approver took up the call that we placed
     PROVED = "proved"
     AGREED = "agreed"
@@ -134,6 +140,7 @@ class Call:
     digits: str = ""  # what the caller was asked to say
     consented: bool = False
     receipt: str = ""
+    rung_about: str = ""  # the bill that we rang about
     request_id: str = ""  # what an approver is asked about
     payer: str = ""  # whom it is about, as the approver calls her
     ward: Mapping[str, str | int] | None = None  # whom a guardian manages: "id", and the limits she may hear
@@ -143,8 +150,8 @@ class Call:
 
     @property
     def attested(self) -> bool:
-        """Whether the carrier vouches for the caller and her right to the number."""
-        return self.attestation == FULL_ATTESTATION
+        """Whether the carrier vouches for the caller and her right to the number, or we dialled it ourselves."""
+        return self.attestation in (FULL_ATTESTATION, DIALLED)
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,7 @@ def _ends(*states: State) -> dict[tuple[State, Event], Row]:
             (Event.HELD, "pay.held"),
             (Event.PAID, "pay.done"),
             (Event.DECLINED, "pay.declined"),
+            (Event.NOT_ALLOWED, "pay.not_allowed"),
             (Event.NO_FUNDS, "pay.declined.funds"),
             (Event.CARD_EXPIRED, "pay.declined.expired"),
             (Event.ISSUER_AWAY, "pay.declined.unavailable"),
@@ -267,6 +275,21 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.APPROVAL, E.AWAITING): Row(S.APPROVAL, "approval.still"),
     (S.APPROVAL, E.EXHAUSTED): Row(S.OVER, "approval.later"),
     **_ends(S.DEBIT, S.APPROVAL),
+    # A customer was rung up about a bill. Whatever was wrong, the last four digits are asked for again: they, the
+    # voice and the digits said are judged together, outside.
+    (S.START, E.BILLED): Row(S.RUNG_LAST4, "rung.ask"),
+    (S.RUNG_LAST4, E.AGAIN): Row(S.RUNG_LAST4, "rung.retry"),
+    (S.RUNG_LAST4, E.EXHAUSTED): Row(S.OVER, "rung.failed"),
+    (S.RUNG_LAST4, E.HEARD): Row(S.RUNG_SAY, "rung.say", _ENROL),
+    (S.RUNG_SAY, E.AGAIN): Row(S.RUNG_LAST4, "rung.retry"),
+    (S.RUNG_SAY, E.EXHAUSTED): Row(S.OVER, "rung.failed"),
+    (S.RUNG_SAY, E.HEARD): Row(S.RUNG_PIN, "pin.ask"),
+    (S.RUNG_PIN, E.AGAIN): Row(S.RUNG_PIN, "pin.retry"),
+    (S.RUNG_PIN, E.EXHAUSTED): Row(S.OVER, "rung.failed"),
+    (S.RUNG_PIN, E.ONE_BILL): Row(S.CONFIRM, "challenge.ask", _CHALLENGE),
+    (S.RUNG_PIN, E.ADDRESSES): Row(S.ADDRESS, "address.choose"),
+    (S.RUNG_PIN, E.TOO_LARGE): Row(S.OVER, "bill.limit"),
+    (S.RUNG_PIN, E.TOO_LATE): Row(S.OVER, "rung.over"),
     # Somebody who must agree to another's payment was rung up: nothing is told before she has proved who she is.
     (S.START, E.ASKED): Row(S.APPROVER_SAY, "approver.ask", _ENROL),
     (S.START, E.TOO_LATE): Row(S.OVER, "approver.over"),
@@ -336,7 +359,8 @@ TABLE: dict[tuple[State, Event], Row] = {
     (S.REPEAT_PIN, E.SET): Row(S.OVER, "enrol.done"),
     **_listening(
         S.CARD, S.KEYPAD_CARD, S.PIN, S.BILL, S.KEYPAD_BILL, S.ADDRESS, S.KEYPAD_ADDRESS,
-        S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN, S.APPROVER_SAY, S.APPROVER_PIN, S.APPROVER_ANSWER,
+        S.CONFIRM, S.KEYPAD_CONFIRM, S.EXTRA_PIN, S.RUNG_LAST4, S.RUNG_SAY, S.RUNG_PIN,
+        S.APPROVER_SAY, S.APPROVER_PIN, S.APPROVER_ANSWER,
         S.GUARD_PIN, S.CONSENT, S.ENROL_1, S.ENROL_2, S.ENROL_3, S.NEW_PIN, S.REPEAT_PIN,
     ),
     **_listening(S.GUARD_CHOOSE, S.GUARD_MENU, S.GUARD_AMOUNT, S.GUARD_CONFIRM, cancelled="guard.over"),
@@ -347,6 +371,7 @@ BY_KEYS = {
     S.CARD: Row(S.KEYPAD_CARD, "keypad.ask"),
     S.CONSENT: Row(S.NEW_PIN, "pin.new"),
     S.APPROVER_SAY: Row(S.APPROVER_PIN, "approver.keys"),
+    S.RUNG_LAST4: Row(S.OVER, "rung.by_voice"),  # keys alone are less than what her own call would need
 }
 
 #: Events that use up one of the attempts at the thing being asked.

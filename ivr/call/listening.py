@@ -7,6 +7,7 @@ from ivr.customers.pins import PIN_DIGITS
 from ivr.speech.expect import Expect
 
 MENU = 6  # entries of a guardian's menu
+LAST_DIGITS = 4  # of a card, as its owner names it
 AMOUNT_DIGITS = range(1, 8)  # of an amount in whole units
 
 _NO_KEYS: frozenset[int] = frozenset()  # a challenge is said, not keyed
@@ -27,6 +28,8 @@ _EXPECTED = {
     State.CARD: Expect.card(),
     State.KEYPAD_CARD: Expect.keys(*range(7, 20)),
     State.PIN: Expect.keys(PIN_DIGITS),
+    State.RUNG_LAST4: Expect.digits(LAST_DIGITS),
+    State.RUNG_PIN: Expect.keys(PIN_DIGITS),
     State.APPROVER_PIN: Expect.keys(PIN_DIGITS),
     State.APPROVER_ANSWER: Expect.keys(1),
     State.EXTRA_PIN: Expect.keys(PIN_DIGITS),

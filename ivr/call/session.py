@@ -22,10 +22,10 @@ CALL_TTL_S = 3600
 VOICE_TTL_S = 900  # embeddings between turns
 
 # Names of what is kept between turns.
-CODE, SPOKEN_CARD, VOICEPRINT, NEW_PIN = "enrolment-code", "spoken-card", "new-voiceprint", "new-pin"
+CODE, SPOKEN_FIRST, VOICEPRINT, NEW_PIN = "enrolment-code", "spoken-first", "new-voiceprint", "new-pin"
 STRINGS = ("string-1", "string-2", "string-3")
 PRINTS = {name: f"{name}-print" for name in STRINGS}  # the strings' fingerprints
-KEPT = (CODE, SPOKEN_CARD, VOICEPRINT, NEW_PIN, *STRINGS, *PRINTS.values())
+KEPT = (CODE, SPOKEN_FIRST, VOICEPRINT, NEW_PIN, *STRINGS, *PRINTS.values())
 
 # KEYS: the call's hash. ARGV: step expected, new step, call, answer, ttl. 1: moved on; 0: somebody was there before.
 _MOVE = """

@@ -62,11 +62,19 @@ def answer() -> Response:
 
 @blueprint.post("/approver")
 def approver() -> Response:
-    """A call that we placed was taken up, by a person or by a machine, which is told nothing."""
-    if request.form.get("AnsweredBy", "human") not in ("human", "unknown"):
+    """An approver took up the call that we placed."""
+    if _is_machine():
         return Response(twiml.hang_up(), mimetype="text/xml")
     sid, about = request.form["CallSid"], request.args
     return _xml(services().engine.ring_approver(sid, about.get("request", ""), about.get("approver", "")))
+
+
+@blueprint.post("/bill")
+def bill() -> Response:
+    """A customer took up the call that we placed about a bill."""
+    if _is_machine():
+        return Response(twiml.hang_up(), mimetype="text/xml")
+    return _xml(services().engine.ring_payer(request.form["CallSid"], request.args.get("bill", "")))
 
 
 @blueprint.post("/turn/<int:step>")
@@ -107,6 +115,11 @@ def fallback() -> Response:
     """Something of ours did not answer: apologise."""
     log.error("fallback requested", call=request.form["CallSid"], error=request.form.get("ErrorCode"))
     return _xml(services().engine.apologise(request.form["CallSid"]))
+
+
+def _is_machine() -> bool:
+    """Whether a machine took up a call that we placed; it is told nothing."""
+    return request.form.get("AnsweredBy", "human") not in ("human", "unknown")
 
 
 def _base() -> str:

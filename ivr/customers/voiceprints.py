@@ -144,9 +144,7 @@ def is_provisional(session: Session, customer_id: str, now: datetime) -> bool:
 
 def count_authenticated_call(session: Session, customer_id: str, call_sid: str, now: datetime) -> None:
     """The caller proved to be the customer. A call counts once, and the enrolling one not again."""
-    session.execute(
-        update(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id).values(last_used_at=now)
-    )
+    note_use(session, customer_id, now)
     session.execute(
         update(VoiceprintRow)
         .where(
@@ -160,6 +158,11 @@ def count_authenticated_call(session: Session, customer_id: str, call_sid: str, 
         .where(Pin.customer_id == customer_id, Pin.call_sid.is_distinct_from(call_sid))
         .values(provisional_until=None)
     )
+
+
+def note_use(session: Session, customer_id: str, now: datetime) -> None:
+    """The voiceprint was of use: it is not among those that are purged for want of it."""
+    session.execute(update(VoiceprintRow).where(VoiceprintRow.customer_id == customer_id).values(last_used_at=now))
 
 
 def delete_voiceprint(session: Session, customer_id: str, now: datetime) -> bool:

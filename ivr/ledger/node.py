@@ -7,15 +7,16 @@ web application and the senders only fill and empty bounded queues around it.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import structlog
 from pydantic import Field, ValidationError
@@ -116,6 +117,7 @@ class Node:
             patience_s=patience_s,
         )
         self._work: asyncio.Queue[Callable[[], None]] = asyncio.Queue(MOST_INBOX)
+        self._waiting: Counter[str] = Counter()  # envelopes of each member
         self._outboxes: dict[str, deque[bytes]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._senders: dict[str, asyncio.Task[None]] = {}
@@ -129,7 +131,11 @@ class Node:
             raise NotAuthentic("an envelope longer than any")
         envelope = unpack(sealed, self.secret.name, self.genesis.chain, self.member, self.checks)
 
+        if self._waiting[envelope.sender] >= max(4, MOST_INBOX // len(self.core.state.roster)):
+            raise Busy  # no member can fill the room of the others
+
         def work() -> None:
+            self._waiting[envelope.sender] -= 1
             for message in envelope.messages:
                 self.core.receive(envelope.sender, message, time.monotonic())
 
@@ -137,6 +143,7 @@ class Node:
             self._work.put_nowait(work)
         except asyncio.QueueFull:
             raise Busy from None
+        self._waiting[envelope.sender] += 1
         return receipt(self.secret, self.genesis.chain, sealed)
 
     async def submit(self, entries: Sequence[NewEntry]) -> list[str]:
@@ -202,7 +209,6 @@ class Node:
 
     def _flush(self) -> None:
         """Store, then send: nobody may forget what it signed."""
-        height = self.store.state.height
         self.store.commit(self.core.memory)
         outbox, self.core.outbox = self.core.outbox, []
         state = self.core.state
@@ -214,8 +220,6 @@ class Node:
             written[id(message)] = body
             for name in names if to is None else {to} & names:
                 self._queue(name, body, urgent=not isinstance(message, Records))
-        if state.height > height:
-            log.info("blocks final", height=state.height)
 
     def _queue(self, name: str, body: bytes, *, urgent: bool) -> None:
         if name not in self._senders:
@@ -259,6 +263,20 @@ class Node:
         check_receipt(member, self.genesis.chain, sealed, given, self.checks)
 
 
+def lock(folder: Path) -> IO[str]:
+    """One node at a time uses a folder's store: of two, each would sign what the other knows nothing of.
+
+    Held until the file is closed. Raises Unusable.
+    """
+    file = open(folder / "lock", "w")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Unusable(f"a node is running in {folder}") from None
+    return file
+
+
 def write_private(path: Path, text: str) -> None:
     """A file that only its owner can read; never over another. Raises Unusable."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -267,4 +285,3 @@ def write_private(path: Path, text: str) -> None:
             file.write(text)
     except FileExistsError:
         raise Unusable(f"{path} is there already: a member's key is made once") from None
-

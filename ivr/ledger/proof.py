@@ -61,12 +61,16 @@ def include(final: Final, key: str) -> Inclusion:
 def check(proof: Proof, genesis: Genesis, checks: Checks) -> Record:
     """The record that is proved to be on the chain of this genesis file. Raises Invalid.
 
-    What is relied on: of the members at each height, not more than a third lied.
+    What is relied on: of the members at each height, not more than a third lied. Whoever leaves changes out of a proof
+    relies on the members before them.
     """
-    state = chain.start(genesis)
+    state, last = chain.start(genesis), 0
     waiting: list[tuple[int, tuple[Member, ...]]] = []  # from which height on who are the members
     for inclusion in (*proof.changes, proof.inclusion):
         height = inclusion.header.height
+        if height <= last:
+            raise Invalid("the changes of the members are not in their order")
+        last = height
         while waiting and waiting[0][0] <= height:
             state = state.replaced(roster=waiting.pop(0)[1])
         _check_inclusion(state, inclusion, checks)

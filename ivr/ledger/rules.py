@@ -114,10 +114,11 @@ class Core:
         self.now, self._new_nonce, self.patience_s = now, new_nonce, patience_s
         self.outbox: list[tuple[str | None, Message]] = []  # None: to every other member
         self.pool: dict[str, Record] = {}
-        self._waiting: Counter[str] = Counter()  # of them, entries of each member
+        self._waiting: Counter[str] = Counter()  # of them, those about each member
         self._nonce = new_nonce()
         self._answers: dict[str, int] = {}  # how far the others are, said with this nonce
         self._status_at, self._fetch_until = now, now
+        self._asked_until: dict[str, float] = {}  # whom not to ask again before: others have their turn
         self._round: Round | None = None
         self._deadline: float | None = None  # of the term
         self._ready_at: float | None = None  # when to propose without those whose lot is still missing
@@ -226,15 +227,13 @@ class Core:
         except Invalid as error:
             return str(error)
         self.pool[record.key] = record
-        if isinstance(record, Entry):
-            self._waiting[record.member] += 1
+        self._waiting[_about(record)] += 1
         return ""
 
     def _share_is_full(self, record: Record) -> bool:
-        """No member can fill the room of the others."""
-        if not isinstance(record, Entry):
-            return False
-        return self._waiting[record.member] >= MOST_WAITING // len(self.state.upcoming)
+        """No member can fill the room of the others; and one proof of its misconduct is enough to suspend it."""
+        most = MOST_WAITING // len(self.state.upcoming) if isinstance(record, Entry) else 1
+        return self._waiting[_about(record)] >= most
 
     def _next_records(self) -> list[Record]:
         """Of those that wait, the oldest; of those that change the members, one."""
@@ -252,6 +251,7 @@ class Core:
 
     def _go_on(self) -> None:
         """Whatever can be done now."""
+        self._recover()
         height = -1
         while height != self.state.height:  # a single member has many turns in one
             height = self.state.height
@@ -361,8 +361,8 @@ class Core:
         """Whether the sender may propose this block in this term. Raises Invalid."""
         header = proposal.block.header
         if header.term == proposal.term:
-            if sender != header.maker:
-                raise Invalid("proposed by another than its maker")
+            if sender != header.maker or proposal.lock is not None or proposal.terms:
+                raise Invalid("a new block by another than its maker, or with what only an old one comes with")
             return  # that its maker held the right is checked with the block
         if chain.winner(self.state, proposal.term, proposal.terms, self.checks)[0].name != sender:
             raise Invalid("proposed by a member that did not hold the right")
@@ -474,7 +474,7 @@ class Core:
         if change.height != self.state.height + 1:
             self._behind(sender, change.height - 1)
             return
-        if message.voted:
+        if message.voted and self.memory and message.voted.term <= self.memory.term:  # of no term made up
             self._watch(message.voted)
         if sender != change.member or sender not in self.state.members:
             raise Invalid("another's term change")
@@ -502,12 +502,11 @@ class Core:
         """The block is final: on to the next height. It was checked, and this is the state after it."""
         self._watch(final.block.header)
         self.book.add(final, state)
-        members_change = state.upcoming != self.state.upcoming
+        members_change = (state.roster, state.upcoming) != (self.state.roster, self.state.upcoming)
         self.state = state
         for record in final.block.records:
-            waited = self.pool.pop(record.key, None)
-            if isinstance(waited, Entry):
-                self._waiting[waited.member] -= 1
+            if (waited := self.pool.pop(record.key, None)) is not None:
+                self._waiting[_about(waited)] -= 1
         if members_change:
             self._check_pool()
         if self.memory is not None:
@@ -548,13 +547,15 @@ class Core:
 
     def _behind(self, sender: str, height: int) -> None:
         """Others have blocks that this member lacks: fetch them from one that has."""
-        if height > self.state.height and self.now >= self._fetch_until and sender != self.secret.name:
+        until = max(self._fetch_until, self._asked_until.get(sender, self.now))
+        if height > self.state.height and self.now >= until and sender != self.secret.name:
             self._fetch_until = self.now + self.patience_s / 2
+            self._asked_until[sender] = self.now + len(self.state.roster) * self.patience_s / 2
             self._send(sender, Fetch(start=self.state.height + 1))
 
     def _on_blocks(self, sender: str, message: Blocks) -> None:
         if any(final.block.header.height > self.state.height for final in message.finals):
-            self._fetch_until = self.now
+            self._fetch_until = self._asked_until[sender] = self.now
         for final in message.finals:
             if final.block.header.height == self.state.height + 1:
                 self._move_to(final, chain.check_final(self.state, final, self.checks, self.book.known))
@@ -566,48 +567,27 @@ class Core:
             if 0 < asked.start <= height and (finals := self.book.finals(asked.start, MOST_BLOCKS)):
                 self._send(sender, Blocks(height=height, finals=tuple(finals)))
             return
-        last = self.book.finals(height, 1)[0].certificate if height else None
-        self._send(
-            sender,
-            Status(
-                height=height,
-                recovering=self.memory is None or height < self.memory.abstain,
-                nonce=asked.nonce,
-                certificate=last,
-            ),
-        )
+        recovering = self.memory is None or height < self.memory.abstain
+        self._send(sender, Status(height=height, recovering=recovering, nonce=asked.nonce))
 
     def _on_status(self, sender: str, status: Status) -> None:
         self._behind(sender, status.height)
-        if self.memory is not None or status.recovering or status.nonce != self._nonce:
-            return
-        if sender == self.secret.name or sender not in self.state.members:
-            return
-        if not self._is_shown(status):
-            return
-        self._answers[sender] = status.height
-        if len(self._answers) >= quorum(len(self.state.roster)):
-            # It may have signed at the height after the last that only it knew to be final, and at no later one.
-            abstain = max(self._answers.values()) + RECOVERY_HEIGHTS
-            self.memory = Memory(height=self.state.height + 1, abstain=abstain)
-            self._begin_height()
+        if self.memory is None and status.nonce == self._nonce and not status.recovering:
+            self._answers[sender] = status.height
 
-    def _is_shown(self, status: Status) -> bool:
-        """Whether a height claimed by another is one: a liar could keep this member from ever signing again."""
-        if status.height <= self.state.height:
-            return True
-        certificate = status.certificate
-        if certificate is None or (certificate.phase, certificate.height) != ("cosign", status.height):
-            return False
-        statement = chain.vote_statement(
-            self.state.chain, "cosign", certificate.height, certificate.term, certificate.hash
-        )
-        signers = {
-            name
-            for name, signature in certificate.signatures
-            if name in self.state.members and self.checks.signed(self.state.members[name], statement, signature)
-        }
-        return len(signers) >= quorum(len(self.state.roster))
+    def _recover(self) -> None:
+        """The disk was lost: take part again, once it is known at which heights this member may have signed.
+
+        A quorum of the members must have said how far they are, and this one must have come as far: before that it
+        does not know who the members are, and a height that is only boasted of it never comes to.
+        """
+        if self.memory is not None:
+            return
+        height, members = self.state.height, self.state.upcoming
+        told = [self._answers.get(member.name, height + 1) for member in members if member.name != self.secret.name]
+        if sum(answer <= height for answer in told) >= quorum(len(members)):
+            self.memory = Memory(height=height + 1, abstain=height + RECOVERY_HEIGHTS)
+            self._begin_height()
 
     # Evidence
 
@@ -645,3 +625,14 @@ class Core:
 
     def _send(self, to: str | None, message: Message) -> None:
         self.outbox.append((to, message))
+
+
+def _about(record: Record) -> str:
+    """Whose room it takes while it waits."""
+    match record:
+        case Entry():
+            return record.member
+        case Misconduct():
+            return f"misconduct:{record.first.maker}"
+        case _:
+            return "membership:"

@@ -7,6 +7,7 @@ twice, or from a recording, does no harm: the rules ignore what they know, and w
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Protocol
 
@@ -21,6 +22,8 @@ MOST_MESSAGES = 64
 LONGEST_ENVELOPE = 8 * 1024 * 1024
 TIMEOUT_S = 5.0
 SIGNATURE_BYTES = 128  # hex, in front of the body
+_HEAD = re.compile(rb'\{"sender":"([a-z0-9-]{1,32})","to":"([a-z0-9-]{1,32})",')
+"""What ``pack`` begins with: enough to know whose signature it must be, before anything else is read."""
 
 
 class NotDelivered(Exception):
@@ -64,15 +67,21 @@ def pack(secret: Secret, chain: str, to: str, messages: list[bytes]) -> bytes:
 def unpack(sealed: bytes, me: str, chain: str, members: Callable[[str], Member | None], checks: Checks) -> Envelope:
     """The envelope of a member to this one. Raises NotAuthentic."""
     signature, body = sealed[:SIGNATURE_BYTES].decode("latin-1"), sealed[SIGNATURE_BYTES:]
+    head = _HEAD.match(body)
+    if head is None:
+        raise NotAuthentic("no envelope")
+    name, to = (found.decode() for found in head.groups())
+    sender = members(name)
+    if sender is None or to != me:
+        raise NotAuthentic("not from a member, or not for this one")
+    if not checks.signed(sender, _statement("envelope", chain, body), signature):
+        raise NotAuthentic("not signed by its sender")
     try:
         envelope = Envelope.model_validate_json(body)
     except ValidationError as error:
         raise NotAuthentic(f"no envelope: {error.error_count()} faults") from None
-    sender = members(envelope.sender)
-    if sender is None or envelope.to != me:
-        raise NotAuthentic("not from a member, or not for this one")
-    if not checks.signed(sender, _statement("envelope", chain, body), signature):
-        raise NotAuthentic("not signed by its sender")
+    if (envelope.sender, envelope.to) != (name, to):
+        raise NotAuthentic("an envelope of two senders")
     return envelope
 
 
@@ -103,11 +112,11 @@ class HttpTransport:
     async def send(self, to: Member, sealed: bytes) -> bytes:
         assert self._session is not None
         try:
-            async with self._session.post(f"{to.url}/messages", data=sealed) as answer:
+            async with self._session.post(f"{to.url}/messages", data=sealed, allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise NotDelivered(f"answered {answer.status}")
                 return await answer.content.read(SIGNATURE_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # ValueError: a host that is none
             raise NotDelivered(type(error).__name__) from None
 
     async def stop(self) -> None:

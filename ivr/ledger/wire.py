@@ -20,7 +20,7 @@ BLOCK_RECORDS = 1000
 MOST_BLOCKS = 50
 """Of one answer to a member that catches up."""
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,31}$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){0,31}$", max_length=32)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Hash
 Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
@@ -239,7 +239,6 @@ class Status(Wire):
     height: Count
     recovering: bool = False
     nonce: Hash | None = None
-    certificate: Certificate | None = None  # of the block at this height
 
 
 class Fetch(Wire):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import requests
@@ -9,7 +10,7 @@ from twilio.base.exceptions import TwilioException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from ivr.approval.ringing import NotRung
+from ivr.customers.rings import NotRung
 from ivr.notifications.channels import TIMEOUT_S, quiet
 from ivr.settings import Settings
 
@@ -24,14 +25,13 @@ class TwilioCaller:
         self._client, self._sender = Client(account_sid, auth_token, http_client=http_client), sender
         self._base = f"{public_url.rstrip('/')}/voice"
 
-    def dial(self, number: str, request_id: str, approver_id: str) -> None:
-        """Ring an approver about a request. Raises NotRung when the carrier did not take the call."""
-        about = urlencode({"request": request_id, "approver": approver_id})
+    def dial(self, number: str, page: str, about: Mapping[str, str]) -> None:
+        """Ring a number; what is said comes from the webhook ``page``. Raises NotRung."""
         try:
             self._client.calls.create(
                 to=number,
                 from_=self._sender,
-                url=f"{self._base}/approver?{about}",
+                url=f"{self._base}/{page}?{urlencode(about)}",
                 fallback_url=f"{self._base}/fallback",
                 status_callback=f"{self._base}/status",
                 machine_detection="Enable",

@@ -17,12 +17,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ivr import metrics
+from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
-from ivr.approval import ringing, sign_in, telling
+from ivr.call import bill_calls
 from ivr.clock import utc_now
-from ivr.customers import card_requests
+from ivr.customers import apps, card_requests
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
+from ivr.customers.rings import Dial
 from ivr.jobs import Again, GiveUp, Held, LeaseLost, take
 from ivr.keys import Keyring
 from ivr.ledger.outbox import carry
@@ -51,8 +53,9 @@ NOTICE_LANES = {
     frozenset({SEND_JOB}): 1,
     frozenset({DELIVER_JOB}): 4,
     frozenset(
-        {approval_requests.TEND_JOB, card_requests.ASK_JOB, telling.DIGEST_JOB, ringing.RING_JOB, sign_in.CODE_JOB}
+        {approval_requests.TEND_JOB, telling.DIGEST_JOB, sign_in.CODE_JOB, card_requests.ASK_JOB, apps.BIND_JOB}
     ): 1,
+    frozenset({ringing.RING_JOB, bill_calls.RING_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
 LONGEST_OUTAGE_WAIT_S = 5.0
@@ -70,7 +73,7 @@ class Services:
     bank: Bank
     channels: Mapping[ContactKind, Channel] = field(default_factory=dict)
     keyring: Keyring | None = None  # of links and codes, which no row holds
-    dial: ringing.Dial | None = None  # where approvers can be rung up
+    dial: Dial | None = None  # where people can be rung up
     pending: PendingDebits | None = None  # where the bank confirms debits
 
 
@@ -84,7 +87,9 @@ HANDLERS: dict[str, Handler] = {
     approval_requests.TEND_JOB: lambda held, _: approval_requests.tend(held),
     telling.DIGEST_JOB: lambda held, _: telling.send_digest(held),
     ringing.RING_JOB: lambda held, services: ringing.ring(held, services.dial, services.settings.time_zone),
+    bill_calls.RING_JOB: lambda held, services: bill_calls.ring(held, services.dial, services.settings.time_zone),
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
+    apps.BIND_JOB: lambda held, _: app_links.ask(held),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 

@@ -42,6 +42,7 @@ _GRAMMARS = {
     Kind.CARD: Grammar.CARD,
     Kind.DIGITS: Grammar.DIGITS,
     Kind.YES_NO: Grammar.YES_NO,
+    Kind.CONFIRM: Grammar.CONFIRM,
     Kind.CHOICE: Grammar.CHOICE,
 }
 

@@ -13,13 +13,14 @@ from ivr.speech.audio import Pcm
 from ivr.speech.numbers import DIGIT_OF, Hypothesis
 from ivr.speech.pan import is_complete, may_go_on
 
-_MEANING = DIGIT_OF | mandarin.ANSWERS
+_MEANING = DIGIT_OF | mandarin.ANSWERS | {"cancel": "no"}
 
 
 class Kind(StrEnum):
     CARD = "card"
     DIGITS = "digits"
     YES_NO = "yes_no"
+    CONFIRM = "confirm"  # as yes_no, and "cancel" is a no
     CHOICE = "choice"
     KEYS = "keys"
 
@@ -49,6 +50,10 @@ class Expect:
         return cls(Kind.YES_NO, key_lengths=frozenset({1}))
 
     @classmethod
+    def confirm(cls) -> Expect:
+        return cls(Kind.CONFIRM)
+
+    @classmethod
     def choice(cls, count: int) -> Expect:
         return cls(Kind.CHOICE, count, frozenset({1}))
 
@@ -73,7 +78,7 @@ class Expect:
         if len(answers) != 1:
             return None
         (answer,) = answers
-        if self.kind is Kind.YES_NO:
+        if self.kind in (Kind.YES_NO, Kind.CONFIRM):
             return answer if answer in ("yes", "no") else None
         return self._choice(answer) if self.kind is Kind.CHOICE else None
 

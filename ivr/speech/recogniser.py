@@ -54,6 +54,7 @@ class Grammar(Enum):
     )
     DIGITS = (*numbers.DIGITS, UNKNOWN)
     YES_NO = ("yes", "no", UNKNOWN)
+    CONFIRM = ("yes", "no", "cancel", UNKNOWN)
     CHOICE = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", UNKNOWN)
 
     def words(self, locale: str) -> tuple[str, ...]:
@@ -70,6 +71,7 @@ _IN_MANDARIN = {
     ),
     Grammar.DIGITS: (*mandarin.DIGITS, UNKNOWN),
     Grammar.YES_NO: (*mandarin.ANSWERS, UNKNOWN),
+    Grammar.CONFIRM: (*mandarin.ANSWERS, UNKNOWN),
     Grammar.CHOICE: (*(word for word, digit in mandarin.DIGITS.items() if digit != "0"), UNKNOWN),
 }
 
@@ -146,7 +148,7 @@ class DigitModel:
             raise DigitModelError(f"{self.model_dir}: {CARD_GRAPH} is not the graph of whole card numbers")
 
     def _prove_words(self) -> None:
-        words = Grammar.CARD.words(self._locale) + Grammar.YES_NO.words(self._locale)
+        words = Grammar.CARD.words(self._locale) + Grammar.CONFIRM.words(self._locale)
         missing = [w for w in words if self._model.vosk_model_find_word(w) < 0]
         if missing:
             raise DigitModelError(f"{self.model_dir} does not know the words: {', '.join(dict.fromkeys(missing))}")

@@ -8,13 +8,13 @@ frames, and, in noise that never goes quiet, by the recogniser having found no n
 from __future__ import annotations
 
 from ivr.speech.activity import Activity
-from ivr.speech.audio import FRAME_BYTES, FRAME_MS, ulaw_to_pcm
+from ivr.speech.audio import FRAME_BYTES, FRAME_MS, Pcm, ulaw_to_pcm
 from ivr.speech.ear import Ear, Whole
 from ivr.speech.expect import EndReason, Expect, Heard, Kind
 from ivr.speech.keypad import Keypad
 from ivr.speech.recogniser import DigitModel
 
-__all__ = ["EndReason", "Expect", "Heard", "Kind", "Listening"]
+__all__ = ["EndReason", "Expect", "Heard", "Kind", "Listening", "hear"]
 
 COMPLETE_QUIET_MS = 500
 #: A caller who has paused longer than that may be pausing again, if what was heard is only nearly whole:
@@ -32,6 +32,13 @@ NOISY_COMPLETE_MS = 500
 NOISY_MIDDLE_MS = 5000
 
 _MAX_FRAME_BYTES = 8000  # a second; the carrier sends 160
+
+
+def hear(model: DigitModel, pcm: Pcm, expect: Expect) -> Heard:
+    """A whole recording, int16 at 8 kHz, in place of a turn."""
+    ear = Ear(model, expect)
+    ear.hear(pcm, is_speech=True)
+    return Heard(EndReason.COMPLETE, ear.whole_numbers(), answer=ear.answer(), pcm=pcm)
 
 
 class Listening:

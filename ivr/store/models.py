@@ -10,6 +10,7 @@ from ivr.store.db import Base
 for _module in (
     "ivr.customers.models",
     "ivr.customers.merchants",
+    "ivr.customers.apps",
     "ivr.customers.accounts",
     "ivr.customers.card_requests",
     "ivr.payments.models",

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from flask import Flask, Response, jsonify
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
-from ivr.api import openapi
+from ivr.api import openapi, voice
 from ivr.api.limits import RateLimit
 from ivr.api.operations import EXTENSION, Desk, api_desk, blueprint, http_error
-from ivr.api.v1 import bills, cards, customers, payments, purchases, refunds, texts, webhooks
+from ivr.api.v1 import app_charges, apps, bills, cards, customers, payments, purchases, refunds, texts, webhooks
 from ivr.clock import utc_now
 from ivr.keys import Keyring
 from ivr.payments.banks import connect
@@ -20,17 +20,18 @@ from ivr.services import Services
 __all__ = ["install"]
 
 # Imported for the operations that they add.
-_PARTS = (customers, cards, texts, bills, payments, refunds, purchases, webhooks)
+_PARTS = (customers, cards, texts, bills, payments, refunds, purchases, webhooks, apps, app_charges)
 
 
 def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
     """Add the API to an application."""
     settings = services.settings
     limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
-    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit, connect(settings).capabilities)
+    bank = connect(settings)  # never asked here
+    app.extensions[EXTENSION] = Desk(services, keyring, clock, limit, bank.capabilities)
     app.register_blueprint(blueprint)
-    for error in (NotFound, MethodNotAllowed, RequestEntityTooLarge):
-        app.register_error_handler(error, http_error)
+    voice.install(app, bank)
+    app.register_error_handler(HTTPException, http_error)  # of no status: that would go before the pages' own
 
 
 @blueprint.get("/openapi.json")

@@ -11,6 +11,7 @@ from ivr.api.lists import Page, PageQuery, page
 from ivr.api.operations import Call, Data, operation
 from ivr.api.problems import NotFound, NotNow
 from ivr.api.v1 import customers
+from ivr.call import bill_calls
 from ivr.customers import audit, bills, merchants
 from ivr.customers.merchants import LONGEST_SPOKEN, MerchantBill
 from ivr.customers.models import Bill as OwedBill
@@ -55,7 +56,7 @@ class BillQuery(PageQuery):
 
 @operation(
     "POST", "/bills", "bills:write", sent=NewBill, returns=Bill, status=201,
-    problems=(NotFound,), links=("get_bill", "cancel_bill"),
+    problems=(NotFound,), links=("get_bill", "ring_bill", "cancel_bill"),
 )  # fmt: skip
 def create_bill(call: Call, given: NewBill) -> Bill:
     """Have somebody owe you."""
@@ -94,6 +95,17 @@ def cancel_bill(call: Call, _: None) -> Bill:
         raise NotNow(str(error)) from None
     audit.record(call.session, call.who, "bill.cancelled", bill.id, call.now)
     return shown((bill, BillStatus.CANCELLED))
+
+
+@operation("POST", "/bills/{bill_id}/ring", "bills:write", returns=Bill, problems=(NotNow,))
+def ring_bill(call: Call, _: None) -> Bill:
+    """Have us ring the customer about an open bill, within a day, if she wants to be rung up; this is not told."""
+    found = shown(find(call, call.path["bill_id"]))
+    if found.status != "open":
+        raise NotNow("the bill is not open")
+    bill_calls.plan(call.session, found.id, call.now)
+    audit.record(call.session, call.who, "bill.ring_asked", found.id, call.now)
+    return found
 
 
 def find(call: Call, bill_id: str) -> tuple[MerchantBill, BillStatus | None]:

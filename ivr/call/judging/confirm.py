@@ -9,7 +9,7 @@ from ivr.approval.policy import Factor
 from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.session import SPOKEN_CARD
+from ivr.call.session import SPOKEN_FIRST
 from ivr.customers import budget
 from ivr.customers.voiceprints import count_authenticated_call
 from ivr.speech.numbers import Hypothesis
@@ -43,7 +43,7 @@ def was_said(digits: str, hypotheses: Sequence[Hypothesis]) -> bool:
 
 
 def challenge(desk: Desk, call: Call) -> Verdict:
-    """The fresh digits, by the voice that said the card number: she is there, now, and agrees."""
+    """The fresh digits, by the voice that spoke before: she is there, now, and agrees."""
     assert call.customer_id
     if desk.utterance is None:
         return Verdict(Event.AGAIN, call)  # keyed: a challenge is to be said
@@ -51,7 +51,7 @@ def challenge(desk: Desk, call: Call) -> Verdict:
     replay = liveness.replay(desk, call, call.customer_id)
     record: dict[str, object] = {"said": said, "confidence": desk.heard.confidence, "replay": [replay.record]}
     record |= liveness.times(desk)
-    kept, print_ = desk.store.kept(call.sid, SPOKEN_CARD), desk.voiceprint(call.customer_id)
+    kept, print_ = desk.store.kept(call.sid, SPOKEN_FIRST), desk.voiceprint(call.customer_id)
     if kept is None or print_ is None or not desk.heard.hypotheses:
         return Verdict(Event.AGAIN, call, record)
     before = Utterance.from_bytes(kept)

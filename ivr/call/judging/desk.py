@@ -120,7 +120,7 @@ class Desk:
         last4 = self.session.get_one(Card, card_id).last4
         # Who goes on by speaking stays in a language in which she is heard.
         stays = call.state is State.CARD and customer.locale not in call.heard
-        bills = tuple(_facts(bill) for bill in open_bills(self.session, customer_id)[:9])
+        bills = tuple(facts_of(bill) for bill in open_bills(self.session, customer_id)[:9])
         call = replace(
             call,
             customer_ids=(customer_id,),
@@ -180,7 +180,8 @@ class Desk:
         )
 
 
-def _facts(bill: Bill) -> dict[str, str | int]:
+def facts_of(bill: Bill) -> dict[str, str | int]:
+    """What a call may know, and say, of a bill."""
     return {
         "id": bill.id,
         "merchant": bill.merchant,

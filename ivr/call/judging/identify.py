@@ -8,7 +8,7 @@ from dataclasses import replace
 from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.session import CODE, SPOKEN_CARD
+from ivr.call.session import CODE, SPOKEN_FIRST
 from ivr.customers import enrolment
 from ivr.customers.lookup import customer_by_number
 from ivr.customers.voiceprints import may_have_voiceprint
@@ -71,7 +71,7 @@ def _spoken(desk: Desk, call: Call, said: Sequence[str]) -> Verdict:
     for customer_id in matched:
         card_id = desk.card_of(call, customer_id, said)
         if card_id and desk.may_use_voice(call, customer_id) and desk.may_challenge(customer_id):
-            desk.store.keep(call.sid, SPOKEN_CARD, desk.utterance.to_bytes())
+            desk.store.keep(call.sid, SPOKEN_FIRST, desk.utterance.to_bytes())
             liveness.remember(desk, call, customer_id)
             accepted = desk.accept(call, customer_id, card_id, ("spoken card", "voice"))
             return replace(accepted, decisions={**accepted.decisions, **record, "card": True})

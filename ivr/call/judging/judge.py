@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from sqlalchemy.orm import Session
 
 from ivr import metrics
 from ivr.call.flow import Call, Event, State
-from ivr.call.judging import approver, confirm, enrol, guardian, identify
+from ivr.call.judging import approver, confirm, enrol, guardian, identify, rung
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.models import Turn
 from ivr.call.session import CallStore, Outcome
 from ivr.customers import budget
 from ivr.keys import Keyring
+from ivr.speech.audio import Pcm
 from ivr.speech.expect import EndReason, Heard
 from ivr.store.db import Database
 from voiceprint import Encoder, Scorer, Utterance
@@ -55,6 +57,9 @@ RULES: dict[State, Rule] = {
     State.CONFIRM: _rule(confirm.challenge, Event.CONFIRMED, Event.NEEDS_PIN),
     State.KEYPAD_CONFIRM: _rule(confirm.key, Event.CONFIRMED),
     State.EXTRA_PIN: _rule(confirm.extra_pin, Event.CONFIRMED),
+    State.RUNG_LAST4: _rule(rung.last4, Event.HEARD),
+    State.RUNG_SAY: _rule(rung.say, Event.HEARD),
+    State.RUNG_PIN: _rule(rung.pin, Event.ONE_BILL, Event.ADDRESSES, Event.TOO_LARGE, Event.TOO_LATE),
     State.APPROVER_SAY: _rule(approver.say, Event.HEARD),
     State.APPROVER_PIN: _rule(approver.pin, Event.PROVED, Event.TOO_LATE),
     State.APPROVER_ANSWER: _rule(approver.answer, Event.AGREED, Event.DECLINED, Event.FROZEN, Event.TOO_LATE),
@@ -71,7 +76,9 @@ RULES: dict[State, Rule] = {
     State.REPEAT_PIN: _rule(enrol.repeated_pin, Event.DIFFERS, Event.SET, Event.EXHAUSTED),
 }
 
-VOICED = {State.CARD, State.CONFIRM, State.APPROVER_SAY, State.ENROL_1, State.ENROL_2, State.ENROL_3}
+VOICED = {
+    State.CARD, State.CONFIRM, State.RUNG_SAY, State.APPROVER_SAY, State.ENROL_1, State.ENROL_2, State.ENROL_3,
+}  # fmt: skip
 
 #: Deciding never takes less than this, so that the time taken does not tell how far it got. How long embedding
 #: took before depends on the length of the recording alone.
@@ -128,22 +135,32 @@ class Judge:
 
     def _voice(self, call: Call, heard: Heard) -> tuple[Utterance | None, Sound | None]:
         voiced = call.state in VOICED and not heard.keys and heard.end not in _ENDS
-        return (self._encoder.embed(heard.pcm), Sound(heard.pcm)) if voiced else (None, None)
+        return self.embed(heard.pcm) if voiced else (None, None)
+
+    def embed(self, pcm: Pcm) -> tuple[Utterance, Sound]:
+        """The voice of a turn, and what to compare with what was said before."""
+        return self._encoder.embed(pcm), Sound(pcm)
+
+    def desk(
+        self, session: Session, step: int, heard: Heard, utterance: Utterance | None = None, sound: Sound | None = None
+    ) -> Desk:
+        """To judge a turn at, within a transaction."""
+        return Desk(
+            session=session,
+            store=self._store,
+            keyring=self._keyring,
+            encoder=self._encoder,
+            scorer=self._scorer,
+            now=self._clock(),
+            step=step,
+            heard=heard,
+            utterance=utterance,
+            sound=sound,
+        )
 
     def _judge(self, step: int, call: Call, heard: Heard, utterance: Utterance | None, sound: Sound | None) -> Verdict:
         with self._database.transaction() as session:
-            desk = Desk(
-                session=session,
-                store=self._store,
-                keyring=self._keyring,
-                encoder=self._encoder,
-                scorer=self._scorer,
-                now=self._clock(),
-                step=step,
-                heard=heard,
-                utterance=utterance,
-                sound=sound,
-            )
+            desk = self.desk(session, step, heard, utterance, sound)
             ended = _ENDS.get(heard.end)
             if ended is None:
                 budget.hold(session, call.customer_ids)  # calls at the same time must not guess more than in turn

@@ -51,7 +51,7 @@ def replay(desk: Desk, call: Call, customer_id: str) -> Replay:
     return Replay(desk.sound.likeness(secret, kept), desk.session.get_one(Customer, customer_id).test)
 
 
-def remember(desk: Desk, call: Call, customer_id: str) -> None:
+def remember(desk: Desk, call: Call, customer_id: str, channel: str = "telephone") -> None:
     """The utterance was hers, and accepted: know a recording of it again. Under the consent of her voiceprint."""
     voiceprint = voiceprint_of(desk.session, customer_id)
     if desk.sound is None or voiceprint is None:
@@ -63,6 +63,7 @@ def remember(desk: Desk, call: Call, customer_id: str) -> None:
         desk.sound.fingerprint(secret),
         call_sid=call.sid,
         step=str(desk.step),
+        channel=channel,
         consent_id=voiceprint.consent_id,
         keyring=desk.keyring,
         now=desk.now,

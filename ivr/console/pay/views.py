@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from ivr import onetime
 from ivr.approval import verify
+from ivr.console.pay.app import AppPage
 from ivr.console.pay.card import CardPage
 from ivr.console.pay.desk import HERE, back, blueprint, page
 from ivr.console.pay.kinds import MOST_TRIES, OneTimePage, prove, proved
@@ -24,7 +25,7 @@ from ivr.console.people.guard import HEADERS, FromElsewhere, own_post
 from ivr.console.people.words import Words, preferred
 from ivr.customers import pins
 
-KINDS: dict[str, OneTimePage[Any]] = {kind.name: kind for kind in (PurchasePage(), CardPage())}
+KINDS: dict[str, OneTimePage[Any]] = {kind.name: kind for kind in (PurchasePage(), CardPage(), AppPage())}
 SIGNATURES_AN_ADDRESS_AN_HOUR = 60
 _NOBODY = "0" * 16
 

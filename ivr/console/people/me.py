@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 from ivr.approval import appointments, freezes
 from ivr.approval.models import Appointment, Standing
 from ivr.approval.policy import Role
+from ivr.call import bill_calls
 from ivr.console.people import limits
 from ivr.console.people.desk import back, blueprint, desk, now, page, person, reading, refusal, store, who, writing
 from ivr.console.people.limits_form import Unusable, amount
-from ivr.customers import audit, pins
+from ivr.customers import apps, audit, pins
+from ivr.customers.apps import AppBinding
 from ivr.customers.errors import InvalidInput
 from ivr.customers.lookup import customer_by_number, lock_customer
 from ivr.customers.models import Customer, Pin
@@ -38,8 +40,20 @@ def me() -> Response:
             minor=session.get_one(Customer, person().customer_id).minor,
             supervised=_supervised(session),
             proposal_life=appointments.PROPOSAL_LIFE,
+            bindings=apps.bindings_of(session, person().customer_id),
             now=now(),
         )
+
+
+@blueprint.post("/me/apps/<binding_id>/end")
+def unbind(binding_id: str) -> Response:
+    """No PIN: whoever is pressed, or has forgotten it, may always take back what lets another debit her."""
+    with writing() as session:
+        found = session.get(AppBinding, binding_id)
+        if found is None or found.customer_id != person().customer_id:
+            abort(404)
+        apps.unbind(session, found, who=who(), now=now())
+    return back("me", said="said.unbound")
 
 
 @blueprint.route("/me/supervisor", methods=["GET", "POST"])
@@ -106,6 +120,26 @@ def change_pin() -> Response:
         audit.record(session, who(), "pin.changed", mine, now())
         notify(session, mine, "pin_changed", {}, now())
     return back("me", said="said.pin")
+
+
+@blueprint.route("/me/rung", methods=["GET", "POST"])
+def rung() -> Response:
+    """Whether she wants to be rung up about bills. For minors an operator notes it, whom a guardian has told so."""
+    mine = person().customer_id
+    with store() as session:
+        if session.get_one(Customer, mine).minor:
+            abort(404)
+        if request.method == "GET":
+            return page("rung", agreed=bill_calls.may_be_rung(session, mine))
+        if error := refusal(session):
+            return back("rung", error=error)
+        if "withdraw" in request.form:
+            bill_calls.withdraw(session, mine, who=who(), now=now())
+            said = "said.rung_withdrawn"
+        else:
+            bill_calls.agree(session, mine, who=who(), channel="page", now=now())
+            said = "said.rung_agreed"
+    return back("me", said=said)
 
 
 def _propose(session: Session, fields: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from ivr.approval import freezes
 from ivr.approval.appointments import active
+from ivr.call import bill_calls
 from ivr.clock import utc_now
 from ivr.customers import audit, budget
 from ivr.customers.bills import open_bills
@@ -81,6 +82,24 @@ def reset(number: str) -> None:
     click.echo(f"customer {number} may call again")
 
 
+@command.command()
+@click.argument("number")
+@click.argument("answer", type=click.Choice(["on", "off"]))
+@click.option("--channel", help='With on: how she agreed, as in "on paper, 3 May".')
+def rung(number: str, answer: str, channel: str | None) -> None:
+    """Note that a customer agrees to be rung up about bills, or does not want it any more."""
+    now = utc_now()
+    if answer == "on" and not channel:
+        raise click.UsageError("say with --channel how she agreed")
+    with desk.transaction() as session:
+        customer = require_customer(session, number)
+        if answer == "on":
+            bill_calls.agree(session, customer.id, who=desk.who(), channel=str(channel), now=now)
+        else:
+            bill_calls.withdraw(session, customer.id, who=desk.who(), now=now)
+    click.echo(f"customer {number} {'may' if answer == 'on' else 'will not'} be rung up about bills")
+
+
 def _on_file(session: Session, customer: Customer, now: datetime) -> Iterator[tuple[str, str]]:
     yield "locale", customer.locale
     yield "kind", "test: sandbox bank only" if customer.test else "real"
@@ -99,6 +118,8 @@ def _on_file(session: Session, customer: Customer, now: datetime) -> Iterator[tu
     yield "open bills", "\n".join(f"{format_amount(b.amount_minor, b.currency)} {b.merchant}" for b in bills)
     yield "voiceprint", _voiceprint(model_of_voiceprint(session, customer.id))
     yield "PIN", "set" if has_pin(session, customer.id) else "none"
+    if bill_calls.may_be_rung(session, customer.id):
+        yield "is rung up", "about bills"
     if is_provisional(session, customer.id, now):
         yield "provisional", "small payments only: voiceprint or PIN is new"
     yield "failures", _failures(session, customer, now)

@@ -22,7 +22,7 @@ from ivr.ledger import chain
 from ivr.ledger import snapshot as snapshots
 from ivr.ledger.chain import Invalid
 from ivr.ledger.crypto import Sodium
-from ivr.ledger.node import Identity, Node, Unusable, load_genesis, write_private
+from ivr.ledger.node import Identity, Node, Unusable, load_genesis, lock, write_private
 from ivr.ledger.outbox import check_receipt, receipt_of, settlement_closed
 from ivr.ledger.proof import Checkpoint, Proof, check, check_checkpoint
 from ivr.ledger.rules import Memory
@@ -93,7 +93,7 @@ def init(genesis_file: Path, folder: Path, database: str | None) -> None:
     begun = _or_unusable(lambda: load_genesis(genesis_file))
     _or_unusable(lambda: Identity.load(folder))
     _or_unusable(lambda: write_private(folder / "genesis.json", begun.model_dump_json()))
-    store = Store(_url(folder, database), begun)
+    store = _or_unusable(lambda: Store(_url(folder, database), begun))
     if store.memory is None and store.state.height == 0:
         store.commit(Memory(height=1))
     store.close()
@@ -116,6 +116,7 @@ def node(host: str, port: int, patience_s: float, nats: str | None, folder: Path
     log.configure()
     identity = _or_unusable(lambda: Identity.load(folder))
     begun = _or_unusable(lambda: load_genesis(folder / "genesis.json"))
+    held = _or_unusable(lambda: lock(folder))  # before the store is read: what it remembers is then the latest
     store = _or_unusable(lambda: Store(_url(folder, database), begun))
     if store.memory is None:
         click.echo("this store remembers nothing: the node signs nothing before it has caught up", err=True)
@@ -134,7 +135,8 @@ def node(host: str, port: int, patience_s: float, nats: str | None, folder: Path
         await runner.cleanup()
         store.close()
 
-    asyncio.run(serve())
+    with held:
+        asyncio.run(serve())
 
 
 def _transport(nats: str | None, begun: Genesis, name: str) -> Transport:
@@ -171,12 +173,14 @@ def verify(
     """Check a whole chain from genesis: every hash, signature, draw, record and quorum."""
     begun = _or_unusable(lambda: load_genesis(genesis_file or folder / "genesis.json"))
     checks, state = Sodium(), _or_unusable(lambda: chain.start(begun))
-    published = {given.certificate.height: given for given in (_read(Checkpoint, path) for path in checkpoints)}
+    published: dict[int, list[Checkpoint]] = {}
+    for point in (_read(Checkpoint, path) for path in checkpoints):
+        published.setdefault(point.certificate.height, []).append(point)
     seen: set[str] = set()
     records = 0
     for final in _from_node(url) if url else _from_store(_url(folder, database)):
         try:
-            if given := published.pop(state.height + 1, None):
+            for given in published.pop(state.height + 1, ()):
                 check_checkpoint(state, given, final.block.hash, checks)
             state = chain.check_final(state, final, checks, seen.intersection)
         except Invalid as error:
@@ -223,9 +227,9 @@ def check_(proof_file: Path, genesis_file: Path) -> None:
             record = check(Proof.model_validate_json(json.dumps(each["proof"])), begun, Sodium())
             check_receipt(each, record)
             header = each["proof"]["inclusion"]["header"]
-            told = ", ".join(f"{key} {value}" for key, value in each["details"].items())
-            click.echo(f"{record.key} is in block {header['height']} ({told})")
-    except (Invalid, ValidationError, ValueError, KeyError, TypeError) as error:
+            told = json.dumps(each["details"])  # in one line, whatever is in it
+            click.echo(f"{record.key} is in block {header['height']}: {told}")
+    except (Invalid, ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
         unreadable = f"not a proof of `ivr ledger prove`: {type(error).__name__}"
         raise click.ClickException(str(error) if isinstance(error, Invalid) else unreadable) from None
     if not receipts:
@@ -293,6 +297,7 @@ def snapshot(snapshot_file: Path, folder: Path, database: str | None) -> None:
 def restore(snapshot_file: Path, folder: Path, database: str | None) -> None:
     """Fill an empty store from a snapshot; every block is checked. What the member had signed stays forgotten."""
     begun = _or_unusable(lambda: load_genesis(folder / "genesis.json"))
+    held = _or_unusable(lambda: lock(folder))
     store = _or_unusable(lambda: Store(_url(folder, database), begun))
     try:
         height = snapshots.read(snapshot_file, begun, store)
@@ -300,6 +305,7 @@ def restore(snapshot_file: Path, folder: Path, database: str | None) -> None:
         raise click.ClickException(str(error)) from None
     finally:
         store.close()
+        held.close()
     click.echo(f"{height} blocks are right and in the store")
 
 

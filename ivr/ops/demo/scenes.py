@@ -12,6 +12,7 @@ from rich.console import Console
 from ivr.approval import freezes, policies
 from ivr.approval.policy import Role
 from ivr.approval.wards import WardSettings, policy_of
+from ivr.call import bill_calls
 from ivr.customers.enrolment import issue_code
 from ivr.ops.demo import cast
 from ivr.ops.demo.approver import PIN, Approver
@@ -149,6 +150,14 @@ class Players:
         self.ward(phone, Role.SUPERVISOR)
         self.owes(phone, 4900, "Urgent Help Desk")
 
+    def rung(self, phone: str) -> None:
+        """A customer who agreed to be rung up about bills, and has one that rings."""
+        self._alice(phone)
+        payer = self._known[phone].customer_id
+        self.values["bill"] = cast.bill(self.stage, payer, 4210, MERCHANT, self.now).id
+        with self.stage.database.transaction() as session:
+            bill_calls.agree(session, payer, who="the demo", channel="the demo", now=self.now)
+
     def guardian(self, phone: str) -> None:
         """Somebody who looks after a ward, and calls herself."""
         self.ward(ward_of(phone))
@@ -194,6 +203,7 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "18": Players.large,
     "19": Players.under_pressure,
     "22": Players.guardian,
+    "23": Players.rung,
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }
 

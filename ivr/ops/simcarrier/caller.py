@@ -192,7 +192,7 @@ class Caller:
         if turn.speaks:
             end_s = self._speak(turn, start_s, noise)
         elif turn.keys:
-            end_s = self._type(self._filled(turn.keys).replace(" ", ""), turn.key_gap_ms / 1000, start_s)
+            end_s = self._type(self.filled(turn.keys).replace(" ", ""), turn.key_gap_ms / 1000, start_s)
         elif turn.silence is not None:
             end_s = now_s + turn.silence
             self._record.add(Answered(now_s, "silence", turn.noise or "", turn.silence))
@@ -204,7 +204,7 @@ class Caller:
         if turn.play is not None:
             what, pcm = turn.play, self._voices.recording(turn.play)
         else:
-            words = self._filled(turn.say or "")
+            words = self.filled(turn.say or "")
             what, pcm = f"“{mask(words)}”", self._voices.spoken(words, self._spec.voice, self._rng)
         pcm = played_again(pcm, turn.through, turn.gain_db)
         if not np.any(pcm):
@@ -218,7 +218,7 @@ class Caller:
         self._record.add(Answered(start_s, "keys", mask(keys), round((len(keys) - 1) * gap_s, 2)))
         return start_s + (len(keys) - 1) * gap_s
 
-    def _filled(self, template: str) -> str:
+    def filled(self, template: str) -> str:
         """``{name}`` replaced by a value heard in a prompt, ``{card.alice}`` by a card of the fixtures."""
 
         def value(match: re.Match[str]) -> str:

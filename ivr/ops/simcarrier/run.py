@@ -97,6 +97,11 @@ class _Call:
             "Direction": "inbound",
             "ApiVersion": API_VERSION,
         }
+        self._first = ANSWER
+        if scenario.caller.rung:
+            self._first = caller.filled(scenario.caller.rung)
+            swapped = {"From": to, "Caller": to, "To": scenario.caller.from_, "Called": scenario.caller.from_}
+            self._params |= swapped | {"Direction": "outbound-api", "AnsweredBy": "human"}
         if scenario.caller.attestation:
             self._params["StirVerstat"] = scenario.caller.attestation
 
@@ -122,7 +127,7 @@ class _Call:
 
     def _converse(self) -> None:
         """Execute documents until one has no successor. Raises HungUp, CallEnded, Mismatch."""
-        url, verbs = self._fetch(self._base_url + ANSWER, Goto("", "POST"), "ringing")
+        url, verbs = self._fetch(self._base_url + self._first, Goto("", "POST"), "ringing")
         for _ in range(MAX_DOCUMENTS):
             goto = self._execute(verbs)
             if goto is None:

@@ -47,6 +47,7 @@ class CallerSpec(_Part):
 
     from_: str = Field(alias="from")
     attestation: str | None = None
+    rung: str | None = None  # she does not call: the service has her rung, and this page, with {values}, asked
     voice: str | None = None  # folder of this person's clips
     seed: int | None = None  # of takes and gaps; default: from the scenario's name
     dialled_for_s: float = Field(default=5.0, ge=0)  # how long an agent talks with the caller

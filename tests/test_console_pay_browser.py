@@ -1,4 +1,4 @@
-# ruff: noqa: F811: fixtures of another module are named as arguments
+# ruff: noqa: F811 -- fixtures of another module are named as arguments
 """The one-time pages in headless Chromium on a telephone's screen: a purchase without scripts, and axe's verdict."""
 
 from __future__ import annotations

@@ -134,7 +134,9 @@ def _client(settings: Settings) -> FlaskClient:
     """The application of one process; no purchase touches a speech model."""
     calls = CallStore(store_redis.connect(settings), Keyring.load(settings))
     parts: Any = (settings, Database(settings.sqlalchemy_url()), calls, None, None, None)
-    return create_app(settings, Services(*parts)).test_client()
+    app = create_app(settings, Services(*parts))
+    log.configure("CRITICAL")  # which the application has set anew
+    return app.test_client()
 
 
 def _buy(settings: Settings, key: str, customers: list[tuple[str, str]], each: int) -> Timed:

@@ -118,9 +118,7 @@ def test_the_owners_voice_that_says_the_digits_pays(pump: Pump, database: Databa
     assert charge["status"] == "asking"
     assert len(charge["challenge"]) == apps.CHALLENGE_DIGITS
     spelled = " ".join(charge["challenge"][:4]) + ", " + " ".join(charge["challenge"][4:])
-    assert charge["prompt"]["text"] == (
-        f"City Water, Pump. To pay 12 US dollars 50, say: {spelled}. To stop, say no."
-    )
+    assert charge["prompt"]["text"] == (f"City Water, Pump. To pay 12 US dollars 50, say: {spelled}. To stop, say no.")
     answer = pump.answer(charge, says("alice", charge["challenge"]))
     assert answer == {"status": "confirmed", "say": "Thank you. 12 US dollars 50 is being paid to City Water."}
     (payment,) = payments(database)

@@ -119,9 +119,7 @@ def recorded(tmp_path: Path, voice: str) -> Path:
     return tmp_path / f"{voice}.wav"
 
 
-def test_a_customer_pays_by_speaking_to_the_page(
-    pump: tuple[Pump, str], database: Database, tmp_path: Path
-) -> None:
+def test_a_customer_pays_by_speaking_to_the_page(pump: tuple[Pump, str], database: Database, tmp_path: Path) -> None:
     app, url = pump
     with microphone(recorded(tmp_path, "alice")) as page:
         page.goto(url)

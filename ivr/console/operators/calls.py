@@ -98,7 +98,8 @@ def _ladder(session: Session, sid: str) -> Iterator[Rung]:
 def _asked(sid: str) -> Iterator[Rung]:
     store = desk().services.calls
     told = steps.of_call(store.redis, sid, now(), LIVE, steps.KEPT)
-    for step in {(step.step, step.state): step for step in reversed(told)}.values():  # the carrier may tell an end twice
+    once = {(step.step, step.state): step for step in reversed(told)}  # the carrier may tell an end twice
+    for step in once.values():
         answer = store.answer(sid, step.step) if step.state != steps.ENDED else None
         # The names of prompts only: what fills them may be digits, amounts, names.
         said = {"says": [line.prompt for line in answer.lines], "then": answer.then} if answer else {}

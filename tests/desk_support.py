@@ -86,9 +86,7 @@ def a_call(app: Flask, database: Database, keyring: Keyring) -> Traces:
         ward, guardian = add_person(session, keyring), add_person(session, keyring)
         appoint(session, Appointed.GUARDIAN, ward, guardian)
         waiting_id = pay(session, ward, 5_000)
-        consent = record_consent(
-            session, caller.id, text_version="voiceprint-1", channel=f"card {SPELLED}", now=now()
-        )
+        consent = record_consent(session, caller.id, text_version="voiceprint-1", channel=f"card {SPELLED}", now=now())
         store_voiceprint(session, caller.id, b"voice", "model-1", 8000, "telephone", consent.id, keyring, now())
         for n in range(5):
             budget.record_failure(session, [caller.id], OTHER_SID, str(n), now())

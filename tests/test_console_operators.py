@@ -174,9 +174,7 @@ def test_an_address_may_try_so_often(at_desk: Callable[[], DeskBrowser], monkeyp
 
 
 @pytest.mark.parametrize("changed", ["seen_at", "created_at", "disabled", "role", "signed out"])
-def test_a_session_ends(
-    at_desk: Callable[[], DeskBrowser], database: Database, keyring: Keyring, changed: str
-) -> None:
+def test_a_session_ends(at_desk: Callable[[], DeskBrowser], database: Database, keyring: Keyring, changed: str) -> None:
     here = at_desk()
     here.enter("ann")
     with database.transaction() as session:
@@ -235,6 +233,13 @@ def test_every_page_names_who_may_see_it(console: Flask) -> None:
     there = {rule.endpoint for rule in console.url_map.iter_rules() if rule.endpoint.startswith("desk.")}
     assert there == set(NEEDS) | OPEN
     assert set(pages_of(Traces("", "", "", ""))) | set(POSTS) | {"desk.events"} == set(NEEDS)
+
+
+def test_who_may_what() -> None:
+    operators_only, admins_only = {"desk.unlock"}, {"desk.operators", "desk.disable"}
+    assert {e for e in NEEDS if not Role.VIEWER.may(NEEDS[e])} == operators_only | admins_only
+    assert {e for e in NEEDS if not Role.OPERATOR.may(NEEDS[e])} == admins_only
+    assert all(Role.ADMIN.may(needed) for needed in NEEDS.values())
 
 
 @pytest.mark.parametrize("role", [None, *Role])
@@ -424,9 +429,7 @@ def test_what_a_call_does_comes_to_the_live_page(
     after = re.search(r'data-after="([^"]+)"', here.text)
     assert after
     steps.tell(console.extensions["ivr"].calls.redis, OTHER_SID, 1, "card", real_now())
-    given = here.client.get(
-        f"/desk/events?after={after[1]}", base_url="https://pay.example.com", buffered=False
-    )
+    given = here.client.get(f"/desk/events?after={after[1]}", base_url="https://pay.example.com", buffered=False)
     assert given.mimetype == "text/event-stream"
     told = iter(given.response)
     assert "retry" in str(next(told))

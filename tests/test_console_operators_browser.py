@@ -180,4 +180,3 @@ def test_axe_finds_nothing_on_any_page(
     expect(page.get_by_text(t("said.unlocked"))).to_be_visible(timeout=WAIT_MS)
     look("unlocked")
     assert wrong == {}
-

@@ -1,4 +1,4 @@
-"""A stand-in for Twilio's API, made from an excerpt of its public OpenAPI description (tests/data).
+"""A stand-in for Twilio's API, made from an excerpt of its public OpenAPI description.
 
 It serves the description's own examples, refuses what the description does not know (paths, parameters, their types)
 and keeps the one number of the account, changed by what is posted.
@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import jsonschema_rs
 
-SPEC = json.loads((Path(__file__).parent / "data" / "twilio_openapi.json").read_text())
+SPEC = json.loads((Path(__file__).parent / "twilio_openapi.json").read_text())
 SID, TOKEN, NUMBER = "AC" + "0" * 31 + "1", "t0ken-" * 6, "+15035550123"
 
 

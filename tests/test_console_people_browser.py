@@ -328,4 +328,5 @@ def test_the_gallery_shows_every_page(database: Database, keyring: Keyring, url:
     app = Flask(__name__)
     app.register_blueprint(blueprint)
     there = {re.sub(r"<[^>]+>", "*", rule.rule) for rule in app.url_map.iter_rules() if "people." in rule.endpoint}
-    assert there - seen == {"/my/*", "/my/static/*", "/my/out"}
+    # What ends an app's binding is only posted to, and leads back to the list.
+    assert there - seen == {"/my/*", "/my/static/*", "/my/out", "/my/me/apps/*/end"}

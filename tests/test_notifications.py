@@ -479,7 +479,7 @@ def templates_in_the_code() -> set[str]:
                 assert isinstance(call, ast.Call)
                 template = call.args[passed_on[name]]
                 if isinstance(template, ast.Subscript):
-                    found |= set(tables[template.value.id])  # type: ignore[attr-defined]
+                    found |= set(tables.get(template.value.id, ()))  # type: ignore[attr-defined]
                 elif isinstance(template, ast.Name) and template.id in parameters:
                     passed_on[function.name] = parameters.index(template.id)
                 parts = [template.body, template.orelse] if isinstance(template, ast.IfExp) else [template]

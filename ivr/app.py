@@ -13,6 +13,7 @@ from ivr.console import pay, people
 from ivr.console.operators import web as operators
 from ivr.keys import Keyring
 from ivr.ops import exposition
+from ivr.payments.banks import connect
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
 
@@ -40,9 +41,10 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
         bank_notices.install(app, settings, services.confirmations)
     keyring = Keyring.load(settings)
     people.install(app, services, keyring)
-    pay.install(app, services)
+    bank = connect(settings)
+    pay.install(app, bank)
     operators.install(app, services, keyring)
-    v1.install(app, services, keyring)
+    v1.install(app, services, keyring, bank)
 
     if settings.metrics_token is not None:
         exposition.install(app, services.database, settings.metrics_token.get_secret_value())

@@ -160,7 +160,7 @@ def test_approvers_are_told_as_they_chose(family: Family, tell: Tell, kinds: lis
 
         assert sorted(session.get_one(Contact, n.contact_id).kind for n in found) == kinds
         if found:
-            assert compose("ward.made", found[0].values, "en")[1] == "Lea paid USD 42.10 to Bookshop by telephone."
+            assert compose("ward.made", found[0].values, "en")[1] == "Lea paid USD 42.10 to Bookshop."
         assert len(session.scalars(select(DigestEntry)).all()) == (tell is Tell.DIGEST)
 
 
@@ -180,7 +180,7 @@ def test_a_digest_is_one_mail_with_everything_since_the_last(family: Family, set
         (notice,) = session.scalars(select(Notice).where(Notice.template == "digest")).all()
         assert compose("digest", notice.values, "en")[1] == (
             "Since the last summary:\n"
-            "- Lea paid USD 42.10 to Bookshop by telephone.\n"
+            "- Lea paid USD 42.10 to Bookshop.\n"
             "- Lea's payment of USD 42.10 to Bookshop was not made, and nothing was taken."
         )
 

@@ -191,10 +191,9 @@ def test_what_is_no_card_is_not_added(
 def test_a_bank_that_is_away_adds_nothing(
     shop: Program, customer: Customer, database: Database, keyring: Keyring, browser: Browser, pages: Flask
 ) -> None:
-    from ivr.console.pay.desk import PayDesk
 
     asked(shop, refer_to(shop, customer), database)
-    pages.extensions["ivr.pay"] = PayDesk(SandboxBank("http://127.0.0.1:9", "sandbox"))
+    pages.extensions["ivr.pay"] = SandboxBank("http://127.0.0.1:9", "sandbox")
     path = link_path(database, customer, keyring, "card.ask")
     browser.post(path, do="sign", pin=PIN)
     browser.post(path, do="add", number=new_pan(), expiry=EXPIRY)

@@ -15,8 +15,9 @@ from sqlalchemy import func, select
 
 from ivr.approval.links import CODE_LIFE, MOST_TRIES
 from ivr.approval.models import PageSession, SignInCode
+from ivr.console.forms import HEADERS
 from ivr.console.people import limits
-from ivr.console.people.guard import HEADERS, OPEN
+from ivr.console.people.guard import OPEN
 from ivr.console.people.words import texts
 from ivr.customers.models import Customer, Notice
 from ivr.jobs import Job

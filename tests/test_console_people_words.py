@@ -30,7 +30,7 @@ FAMILIES = {
     "appointment": [*Role, "active", "ended"],
     "request.address": ["known", "unknown"],
     "by": ["pin", "voice", "code", "page", "call", "console"],
-    "error": ["400", "404", "405", "413", "429", "500"],
+    "error": ["400", "404", "405", "413", "429", "500", "form", "elsewhere"],
 }
 """Keys that the code puts together."""
 

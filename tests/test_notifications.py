@@ -507,7 +507,7 @@ def test_every_template_that_the_code_names_exists_in_every_language() -> None:
 
 def test_a_text_says_what_happened_and_what_to_do() -> None:
     assert compose("payment.made", PAID, "en")[1] == (
-        "You paid USD 42.10 to City Water by telephone with the card ending 1234. Receipt 55512345. If this was not "
+        "You paid USD 42.10 to City Water with the card ending 1234. Receipt 55512345. If this was not "
         "you, call us on the number you know, press 0 for an agent, and ask your bank to block the card."
     )
     assert "JPY 4,210" in compose("payment.refused", {**PAID, "currency": "JPY"}, "zh")[1]

@@ -353,6 +353,17 @@ def test_a_missing_permission_for_telephone_orders_needs_a_person_who_is_told_so
     assert stripe_standin.intents(payment.id) == []
 
 
+def test_what_was_not_ordered_by_telephone_is_not_said_to_be(
+    database: Database, stripe_standin: StripeStandIn, stripe_settings: Settings, pay: Callable[..., Payment]
+) -> None:
+    stripe_standin.control(telephone_orders=False)
+    payment = pay()
+    with database.transaction() as session:
+        session.get_one(Payment, payment.id).call_sid = "purchase:0123456789abcdef"
+    work(stripe_settings, database)
+    assert status(database, payment.id) == ("paid", "paid")
+
+
 @pytest.mark.parametrize("currency", ["ISK", "UGX"])
 def test_a_currency_that_stripe_counts_otherwise_is_never_sent(stripe_standin: StripeStandIn, currency: str) -> None:
     sent = stripe_standin.seen("create")

@@ -59,7 +59,7 @@ sock = Sock()
 
 
 def install(app: Flask, bank: Bank) -> None:
-    app.extensions[EXTENSION] = judging.Bank(bank.name, bank.test_only)
+    app.extensions[EXTENSION] = bank
     sock.init_app(app)
 
 

@@ -7,7 +7,6 @@ To the merchant an unknown person and one who has not answered are the same.
 from __future__ import annotations
 
 import hmac
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,7 +14,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, Enum, ForeignKey, Index, String, UniqueConstraint, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from ivr import jobs
+from ivr import jobs, onetime
 from ivr.customers import audit, bills, merchants
 from ivr.customers.cards import authorised_cards
 from ivr.customers.errors import InvalidInput
@@ -38,7 +37,6 @@ DAY = timedelta(hours=24)
 #: Eight digits hold 2.2 to 3.1 s of speech in 36 joined fixture clips of three voices, and all 36 are judged rightly;
 #: four hold 1.0 to 1.7 s, and none is judged: the voice's calibration asks for 2 s.
 CHALLENGE_DIGITS = 8
-_TOKEN = re.compile(r"[0-9a-f]{48}")
 
 
 class App(Base):
@@ -337,17 +335,8 @@ def challenge(keyring: Keyring, charge: AppCharge) -> str:
 
 def charge_token(keyring: Keyring, charge_id: str) -> str:
     """With this the app sends what was said to one charge, and can do nothing else."""
-    return _made(keyring.active("session")[1], "app-charge", charge_id)
+    return onetime.token(keyring, "app-charge", charge_id)
 
 
 def is_charge_token(keyring: Keyring, charge_id: str, token: str) -> bool:
-    return _TOKEN.fullmatch(token) is not None and _is_of(keyring, "app-charge", charge_id, token)
-
-
-def _made(key: bytes, purpose: str, row_id: str) -> str:
-    return row_id + hmac.digest(key, f"{purpose}\x00{row_id}".encode(), "sha256").hex()[:32]
-
-
-def _is_of(keyring: Keyring, purpose: str, row_id: str, token: str) -> bool:
-    made = [_made(key, purpose, row_id) for key in keyring.all("session").values()]
-    return any(hmac.compare_digest(token.encode(), one.encode()) for one in made)
+    return onetime.read(keyring, "app-charge", token) == charge_id

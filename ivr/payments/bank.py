@@ -11,6 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
+Channel = Literal["telephone", "web"]
+"""How the customer ordered. Only by telephone may a bank leave out what it asks of her on a page."""
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -139,7 +142,15 @@ class Bank(Protocol):
         """The card of a token that the bank gave elsewhere. Raises InvalidCard."""
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
+        self,
+        token: str,
+        amount_minor: int,
+        currency: str,
+        *,
+        key: str,
+        reference: str,
+        merchant: str = "",
+        channel: Channel = "telephone",
     ) -> Authorised | Linked | Declined:
         """Hold an amount. ``reference`` is our own name of the payment, ``merchant`` whom the cardholder pays.
 

@@ -186,6 +186,7 @@ def _authorise(bank: Bank, payment: Payment, order: Order) -> Authorised | Linke
         key=payment.bank_idempotency_key,
         reference=payment.id,
         merchant=order.merchant,
+        channel=payment.channel,
     )
 
 

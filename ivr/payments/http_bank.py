@@ -18,6 +18,7 @@ from ivr.payments.bank import (
     BankUnavailable,
     Capabilities,
     Captured,
+    Channel,
     CurrencyNotSupported,
     Declined,
     DeclineReason,
@@ -73,7 +74,15 @@ class HttpBank:
         return _token(_body(response))
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
+        self,
+        token: str,
+        amount_minor: int,
+        currency: str,
+        *,
+        key: str,
+        reference: str,
+        merchant: str = "",
+        channel: Channel = "telephone",
     ) -> Authorised | Linked | Declined:
         wanted = {
             "token": token,
@@ -81,7 +90,7 @@ class HttpBank:
             "currency": currency,
             "reference": reference,
             "merchant": merchant,
-            "channel": "telephone",
+            "channel": channel,
         }
         found = _outcome(self._post("/authorisations", wanted, key))
         if isinstance(found, Captured | Voided):

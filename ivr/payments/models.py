@@ -10,6 +10,7 @@ from sqlalchemy import JSON, BigInteger, CheckConstraint, Enum, ForeignKey, Inde
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ivr.customers.models import new_id
+from ivr.payments.bank import Channel
 from ivr.payments.states import FAILED, State
 from ivr.store.db import Base
 
@@ -54,7 +55,7 @@ class Payment(Base):
     receipt_number: Mapped[str | None] = mapped_column(String(8), unique=True)
 
     ship_to: Mapped[str | None] = mapped_column(String(200))  # where the goods go, as the payer chose
-    call_sid: Mapped[str] = mapped_column(String(64), index=True)
+    call_sid: Mapped[str] = mapped_column(String(64), index=True)  # or "purchase:", "app:" and its id
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON)  # the factors of the call; nothing secret
     created_at: Mapped[datetime] = mapped_column(index=True)
     updated_at: Mapped[datetime]
@@ -63,6 +64,11 @@ class Payment(Base):
     def debit_minor(self) -> int:
         """What is to be debited of the amount held, or was."""
         return self.amount_minor if self.post_minor is None else self.post_minor
+
+    @property
+    def channel(self) -> Channel:
+        """How she ordered, for the bank."""
+        return "web" if ":" in self.call_sid else "telephone"
 
 
 class PaymentEvent(Base):

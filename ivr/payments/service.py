@@ -226,7 +226,7 @@ def apply(
         bill = session.get_one(Bill, payment.bill_id, with_for_update=True)
         if bill.one_payment:
             bill.status = BillStatus.CANCELLED
-        tell(session, payment, "payment.refused.app" if _in_an_app(payment) else "payment.refused", now)
+        tell(session, payment, "payment.refused", now)
         outbox.emit(session, payment, "payment.refused", now)
 
 
@@ -265,14 +265,9 @@ def _check_limits(bill: Bill, *limits_minor: int | None) -> None:
 def _settle(session: Session, payment: Payment, now: datetime) -> None:
     session.get_one(Bill, payment.bill_id, with_for_update=True).status = BillStatus.PAID
     payment.receipt_number = new_receipt_number(session)
-    tell(session, payment, "payment.made.app" if _in_an_app(payment) else "payment.made", now)
+    tell(session, payment, "payment.made", now)
     outbox.emit(session, payment, "payment.paid", now)
     ledger.settled(session, payment, now)
-
-
-def _in_an_app(payment: Payment) -> bool:
-    """Whether she paid in an app (``ivr.call.judging.charge``), not by telephone."""
-    return payment.call_sid.startswith("app:")
 
 
 def _keep(session: Session, payment: Payment, now: datetime) -> None:
@@ -314,10 +309,8 @@ def tell(
 
 _TOLD_TO_APPROVERS = {
     "payment.made": "ward.made",
-    "payment.made.app": "ward.made",
     "payment.held": "ward.made",
     "payment.refused": "ward.refused",
-    "payment.refused.app": "ward.refused",
 }
 
 

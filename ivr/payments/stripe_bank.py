@@ -25,6 +25,7 @@ from ivr.payments.bank import (
     BankUnavailable,
     Capabilities,
     Captured,
+    Channel,
     CurrencyNotSupported,
     Declined,
     DeclineReason,
@@ -101,7 +102,15 @@ class StripeBank:
         return Token(f"{method['customer']}/{method_id}", method["card"]["brand"], method["card"]["last4"])
 
     def authorise(
-        self, token: str, amount_minor: int, currency: str, *, key: str, reference: str, merchant: str = ""
+        self,
+        token: str,
+        amount_minor: int,
+        currency: str,
+        *,
+        key: str,
+        reference: str,
+        merchant: str = "",
+        channel: Channel = "telephone",
     ) -> Authorised | Linked | Declined:
         if get_currency_precision(currency) != _DECIMALS.get(currency, 2):
             raise CurrencyNotSupported(f"Stripe counts {currency} in other minor units than we do")
@@ -115,10 +124,11 @@ class StripeBank:
             "capture_method": "manual",
             "confirm": True,
             "metadata": {"payment": reference, "merchant": merchant},
-            # The customer is on the telephone and has just agreed: not ``off_session``, which says that she is away.
-            "payment_method_options": {"card": {"moto": True}},
+            # The customer is there and has just agreed: not ``off_session``, which says that she is away.
             **self._return(),
         }
+        if channel == "telephone":
+            wanted["payment_method_options"] = {"card": {"moto": True}}
         try:
             found = _outcome(_ask(lambda: self._api.payment_intents.create(wanted, {"idempotency_key": key})))  # type: ignore[arg-type]
         except stripe.CardError as error:

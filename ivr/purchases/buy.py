@@ -26,6 +26,7 @@ from ivr.customers.money import check_currency
 from ivr.customers.text import clean_text
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional
 from ivr.payments import service
+from ivr.payments.bank import Bank
 from ivr.payments.models import Payment
 from ivr.purchases.models import Purchase
 from ivr.purchases.pages import kind_of, page_for
@@ -44,14 +45,6 @@ class ChoiceUnusable(Exception):
 class _Ends(Exception):
     def __init__(self, result: Result) -> None:
         self.result = result
-
-
-@dataclass(frozen=True)
-class Bank:
-    """The bank of this installation, as far as purchases look at it."""
-
-    name: str
-    test_only: bool
 
 
 @dataclass(frozen=True)

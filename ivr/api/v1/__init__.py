@@ -14,7 +14,7 @@ from ivr.api.operations import EXTENSION, Desk, api_desk, blueprint, http_error
 from ivr.api.v1 import app_charges, apps, bills, cards, customers, payments, purchases, refunds, texts, webhooks
 from ivr.clock import utc_now
 from ivr.keys import Keyring
-from ivr.payments.banks import connect
+from ivr.payments.bank import Bank
 from ivr.services import Services
 
 __all__ = ["install"]
@@ -23,11 +23,12 @@ __all__ = ["install"]
 _PARTS = (customers, cards, texts, bills, payments, refunds, purchases, webhooks, apps, app_charges)
 
 
-def install(app: Flask, services: Services, keyring: Keyring, clock: Callable[[], datetime] = utc_now) -> None:
+def install(
+    app: Flask, services: Services, keyring: Keyring, bank: Bank, clock: Callable[[], datetime] = utc_now
+) -> None:
     """Add the API to an application."""
     settings = services.settings
     limit = RateLimit(services.calls.redis, settings.api_requests_a_minute)
-    bank = connect(settings)  # never asked here
     app.extensions[EXTENSION] = Desk(services, keyring, clock, limit, bank.capabilities)
     app.register_blueprint(blueprint)
     voice.install(app, bank)

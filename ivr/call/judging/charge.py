@@ -6,7 +6,7 @@ for whose device it is counts as a caller id that nobody vouches for: failures a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from sqlalchemy.orm import Session
@@ -22,6 +22,7 @@ from ivr.customers import apps, budget, merchants
 from ivr.customers.apps import App, AppBinding, AppCharge, ChargeStatus
 from ivr.customers.merchants import MerchantCustomer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, note_use
+from ivr.payments.bank import Bank
 from ivr.payments.models import Payment
 from ivr.payments.service import PaymentError
 from ivr.payments.states import State
@@ -39,14 +40,6 @@ class Said(StrEnum):
     DECLINED = "declined"
     CONFIRMED = "confirmed"
     REFUSED = "refused"
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Which bank debits, and whether its money is play money."""
-
-    name: str
-    test_only: bool
 
 
 _OVER = {

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import structlog
 from flask import Response, abort, g, request
-from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
+from ivr.console import forms
 from ivr.console.operators import sessions
 from ivr.console.operators.desk import HERE, back, blueprint, desk, now, page, reading, writing
 from ivr.console.operators.models import Role
 from ivr.console.people.words import Words, preferred
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
-    "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": forms.HEADERS["Content-Security-Policy"] + "; script-src 'self'; connect-src 'self'",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 STATIC, EVENTS = "desk.static", "desk.events"
@@ -42,12 +37,6 @@ NEEDS = {
 }
 """Who may come where; where nobody is named, nobody may."""
 
-log = structlog.get_logger(__name__)
-
-
-class FromElsewhere(Forbidden):
-    """Another site had the browser post this."""
-
 
 @blueprint.before_request
 def let_in() -> Response | None:
@@ -60,9 +49,7 @@ def let_in() -> Response | None:
     if not all(str(value).isprintable() for value in (request.view_args or {}).values()):
         abort(404)
     if request.method == "POST":
-        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-            raise FromElsewhere
-        desk().csrf.protect()
+        forms.own_post(desk().csrf)
     if request.endpoint in OPEN:
         return None
     if g.operator is None:
@@ -79,9 +66,7 @@ def let_in() -> Response | None:
 
 @blueprint.after_request
 def harden(response: Response) -> Response:
-    response.headers.update(HEADERS)
-    kept = "max-age=3600" if request.endpoint == STATIC and response.status_code == 200 else "no-store"
-    response.headers["Cache-Control"] = kept
+    forms.harden(response, STATIC).headers.update(HEADERS)
     return response
 
 
@@ -89,14 +74,7 @@ def harden(response: Response) -> Response:
 @blueprint.errorhandler(413)
 @blueprint.errorhandler(HTTPException)
 def error(problem: HTTPException) -> Response:
-    """An error is a page that says what to do."""
-    if isinstance(problem, InternalServerError):
-        log.error("page failed", endpoint=request.endpoint)  # Flask has logged the traceback
-    key = _ERRORS.get(type(problem)) or f"error.{problem.code}"
-    return page("error", problem.code or 500, key=key if g.words.has(key) else "error.500")
-
-
-_ERRORS: dict[type[HTTPException], str] = {CSRFError: "error.form", FromElsewhere: "error.elsewhere"}
+    return forms.error_page(problem, page)
 
 
 @blueprint.route("/<path:_where>", methods=["GET", "POST"])

@@ -9,15 +9,14 @@ from __future__ import annotations
 from flask import Flask
 
 from ivr.console.pay import desk, views
-from ivr.payments.banks import connect
-from ivr.services import Services
+from ivr.payments.bank import Bank
 
 __all__ = ["install"]
 
 _PARTS = (views,)  # imported for what they add to the blueprint
 
 
-def install(app: Flask, services: Services) -> None:
+def install(app: Flask, bank: Bank) -> None:
     """Add the pages; those of ``ivr.console.people`` come first."""
-    app.extensions[desk.EXTENSION] = desk.PayDesk(connect(services.settings))
+    app.extensions[desk.EXTENSION] = bank
     app.register_blueprint(desk.blueprint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +17,10 @@ HERE = Path(__file__).parent
 blueprint = Blueprint("pay", __name__, url_prefix=PREFIX, template_folder="templates")
 
 
-@dataclass(frozen=True)
-class PayDesk:
-    """Of one process."""
-
-    bank: Bank
-
-
 def bank() -> Bank:
-    found: PayDesk = current_app.extensions[EXTENSION]
-    return found.bank
+    """Never asked while a transaction is open."""
+    found: Bank = current_app.extensions[EXTENSION]
+    return found
 
 
 def words() -> Words:

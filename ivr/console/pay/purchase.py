@@ -70,9 +70,8 @@ class PurchasePage(OneTimePage[Purchase]):
 
 def _confirm(database: Session, row: Purchase) -> Response:
     card_id, address_id = request.form.get("card", ""), request.form.get("address", "")
-    ours = buy.Bank(bank().name, bank().test_only)
     try:
-        buy.confirm(database, row, card_id=card_id, address_id=address_id, bank=ours, now=now())
+        buy.confirm(database, row, card_id=card_id, address_id=address_id, bank=bank(), now=now())
     except buy.ChoiceUnusable:
         return back(error="error.choice")
     return back()

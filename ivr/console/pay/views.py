@@ -6,14 +6,13 @@ import hmac
 import re
 from typing import Any
 
-import structlog
 from flask import Response, abort, g, request
-from flask_wtf.csrf import CSRFError
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
 from ivr import onetime
 from ivr.approval import verify
+from ivr.console import forms
 from ivr.console.pay.app import AppPage
 from ivr.console.pay.card import CardPage
 from ivr.console.pay.desk import HERE, back, blueprint, page
@@ -21,15 +20,12 @@ from ivr.console.pay.kinds import MOST_TRIES, OneTimePage, prove, proved
 from ivr.console.pay.purchase import PurchasePage
 from ivr.console.people import limits
 from ivr.console.people.desk import desk, now, reading, writing
-from ivr.console.people.guard import HEADERS, FromElsewhere, own_post
 from ivr.console.people.words import Words, preferred
 from ivr.customers import pins
 
 KINDS: dict[str, OneTimePage[Any]] = {kind.name: kind for kind in (PurchasePage(), CardPage(), AppPage())}
 SIGNATURES_AN_ADDRESS_AN_HOUR = 60
 _NOBODY = "0" * 16
-
-log = structlog.get_logger(__name__)
 
 
 @blueprint.route("/<kind>/<token>", methods=["GET", "POST"])
@@ -82,23 +78,17 @@ def _is_right(kind: OneTimePage[Any], database: Session, row: Any) -> bool:
 def let_in() -> None:
     g.words = Words(preferred(request.accept_languages, desk().services.settings.locale), HERE)
     if request.method == "POST":
-        own_post()
+        forms.own_post(desk().csrf)
 
 
 @blueprint.after_request
 def harden(response: Response) -> Response:
-    response.headers.update(HEADERS)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return forms.harden(response)
 
 
 @blueprint.errorhandler(HTTPException)
 def error(problem: HTTPException) -> Response:
-    """An error is a page that says what to do."""
-    if isinstance(problem, InternalServerError):
-        log.error("page failed", endpoint=request.endpoint)  # Flask has logged the traceback
-    key = {CSRFError: "error.form", FromElsewhere: "error.elsewhere"}.get(type(problem), f"error.{problem.code}")
-    return page("error", problem.code or 500, key=key if g.words.has(key) else "error.500")
+    return forms.error_page(problem, page)
 
 
 @blueprint.route("/<path:_where>", methods=["GET", "POST"])

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import structlog
 from flask import Response, abort, g, request
-from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import Forbidden, HTTPException, InternalServerError
+from werkzeug.exceptions import Forbidden, HTTPException
 
+from ivr.console import forms
 from ivr.console.people import sessions
 from ivr.console.people.desk import back, blueprint, desk, now, page, reading
 from ivr.console.people.words import Words, preferred
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "Referrer-Policy": "no-referrer",  # a link's token is in its address
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 STATIC = "people.static"
 OPEN = {STATIC, "people.start", "people.send_code", "people.code", "people.link", "people.sign_out", "people.nowhere"}
 """Needs no sign-in."""
 BY_LINK = {"people.request_page": "request_id", "people.appointment": "appointment_id"}
 """What a one-time link signs in to: these pages, for the thing that it is about."""
-
-log = structlog.get_logger(__name__)
-
-
-class FromElsewhere(Forbidden):
-    """Another site had the browser post this."""
 
 
 class NotByLink(Forbidden):
@@ -48,7 +34,7 @@ def let_in() -> Response | None:
     if not all(str(value).isprintable() for value in (request.view_args or {}).values()):
         abort(404)
     if request.method == "POST":
-        own_post()
+        forms.own_post(desk().csrf)
     if request.endpoint in OPEN:
         return None
     if g.person is None:
@@ -60,37 +46,16 @@ def let_in() -> Response | None:
     return None
 
 
-def own_post() -> None:
-    """Refuse what another site posts: browsers say so, and only our own forms hold the token."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        raise FromElsewhere
-    desk().csrf.protect()
-
-
 @blueprint.after_request
 def harden(response: Response) -> Response:
-    response.headers.update(HEADERS)
-    kept = "max-age=3600" if request.endpoint == STATIC and response.status_code == 200 else "no-store"
-    response.headers["Cache-Control"] = kept
-    return response
+    return forms.harden(response, STATIC)
 
 
 @blueprint.errorhandler(404)  # by number: before those that the application has for the API
 @blueprint.errorhandler(413)
 @blueprint.errorhandler(HTTPException)
 def error(problem: HTTPException) -> Response:
-    """An error is a page that says what to do."""
-    if isinstance(problem, InternalServerError):
-        log.error("page failed", endpoint=request.endpoint)  # Flask has logged the traceback
-    key = _ERRORS.get(type(problem)) or f"error.{problem.code}"
-    return page("error", problem.code or 500, key=key if g.words.has(key) else "error.500")
-
-
-_ERRORS: dict[type[HTTPException], str] = {
-    CSRFError: "error.form",
-    FromElsewhere: "error.elsewhere",
-    NotByLink: "error.not_by_link",
-}
+    return forms.error_page(problem, page, "error.not_by_link" if isinstance(problem, NotByLink) else "")
 
 
 @blueprint.route("/<path:_where>", methods=["GET", "POST"])

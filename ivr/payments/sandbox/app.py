@@ -90,7 +90,7 @@ class NewAuthorisation(_Request):
     currency: str = Field(pattern="^[A-Z]{3}$")
     reference: str = Field(min_length=1, max_length=128)
     merchant: str = Field("", max_length=200)
-    channel: Literal["telephone"] = "telephone"
+    channel: Literal["telephone", "web"] = "telephone"
 
 
 class NewCapture(_Request):

@@ -39,7 +39,7 @@ demo: .venv/.installed
 	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))
 
 test: .venv/.tested
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # by number of tests the demo, the longest, came last
 
 lint: .venv/.tested
 	$(BIN)/ruff check .

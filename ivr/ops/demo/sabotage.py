@@ -72,6 +72,7 @@ def idempotency() -> None:
     Engine._payment_key = lambda *_: secrets.token_hex(8)  # type: ignore[method-assign]
     CallStore.move = move  # type: ignore[method-assign,assignment]
     service.has_live_payment = gate.has_live_payment = lambda *_: False  # type: ignore[attr-defined]
+    service._check_bill = lambda _session, bill, _customer: bill  # type: ignore  # paid by then, perhaps
 
 
 def without_the_databases_guard(database: Database) -> None:

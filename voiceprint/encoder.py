@@ -1,4 +1,7 @@
-"""From audio to embedding, by any SpeechBrain speaker model in a local folder."""
+"""From audio to embedding, by any SpeechBrain speaker model in a local folder.
+
+PyTorch is imported by whoever loads a model: commands and workers that only seal and score start without it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from voiceprint.audio import Pcm, activity, resample, to_float
@@ -37,6 +39,8 @@ class Encoder:
     """
 
     def __init__(self, model: SpeakerRecognition, manifest: Manifest) -> None:
+        import torch
+
         self._model = model
         self._room = threading.BoundedSemaphore(MOST_WAITING)
         # The number of threads is a setting of the calling thread; more than one only wait for each other.
@@ -83,6 +87,8 @@ class Encoder:
             self._room.release()
 
     def _encode(self, speech: Pcm) -> NDArray[np.float32]:
+        import torch
+
         with torch.inference_mode():
             embedding = self._model.encode_batch(torch.from_numpy(speech)[None])
         return unit(embedding.reshape(-1).numpy())

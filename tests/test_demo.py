@@ -41,12 +41,6 @@ def test_a_protection_switched_off_is_noticed_by_its_scene(sabotage: str, scene:
     assert noticed in "; ".join(result.problems)
 
 
-def test_two_web_workers_share_every_call_on_the_defaults() -> None:
-    with stage(workers=2) as running:
-        results = _play(running, "05", "06", "10")
-    assert [result.problems for result in results] == [[], [], []]
-
-
 def test_the_same_service_runs_on_postgresql(postgresql_url: str) -> None:
     url = make_url(postgresql_url).set(database="whole_service")
     with create_engine(postgresql_url, isolation_level="AUTOCOMMIT").connect() as connection:

@@ -84,7 +84,7 @@ def test_the_systemd_units(name: str, tmp_path: Path) -> None:
 
 def test_every_setting_that_is_named_exists() -> None:
     ours = {f"IVR_{name.upper()}" for name in Settings.model_fields}
-    ours |= {"IVR_BIND", "IVR_THREADS", "IVR_DOMAIN", "IVR_UPSTREAM"}  # of gunicorn, and of the proxy
+    ours |= {"IVR_BIND", "IVR_THREADS", "IVR_DOMAIN", "IVR_UPSTREAM", "IVR_DESK_FROM"}  # of gunicorn, and of the proxy
     named = {
         word
         for path in DEPLOY.rglob("*")

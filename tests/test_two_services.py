@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import requests
+from rich.console import Console
+from urllib3.util import Retry
+
 from bench.ledger.processes import free_ports
 from ivr.ops.demo.scenes import play_all
 from ivr.ops.demo.stage import stage
-from rich.console import Console
-from urllib3.util import Retry
 
 SPEED = 16.0
 

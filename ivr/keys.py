@@ -108,6 +108,17 @@ def rotate(settings: Settings, purpose: str) -> str:
     return str(document[purpose]["active"])
 
 
+def drop(settings: Settings, purpose: str, key_id: str) -> None:
+    """Take an older key out of the file, for good. Raises KeysUnusable if it is none."""
+    path = _path(settings)
+    with _locked(path):
+        document = json.loads(path.read_text())
+        if key_id not in document[purpose]["keys"] or key_id == document[purpose]["active"]:
+            raise KeysUnusable(f"{key_id} is no older {purpose} key: `ivr keys list` shows them")
+        del document[purpose]["keys"][key_id]
+        _write(path, document)
+
+
 def _path(settings: Settings) -> Path:
     return settings.keys_file or settings.data_dir / "keys.json"
 

@@ -115,9 +115,9 @@ def test_gunicorn_takes_its_settings(tmp_path: Path) -> None:
 
 def test_keys_are_made_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    assert CliRunner().invoke(main, ["keys", str(path)]).exit_code == 0
+    assert CliRunner().invoke(main, ["keys", "make", str(path)]).exit_code == 0
     made = path.read_text()
-    assert CliRunner().invoke(main, ["keys", str(path)]).exit_code == 1
+    assert CliRunner().invoke(main, ["keys", "make", str(path)]).exit_code == 1
     assert path.read_text() == made
     assert path.stat().st_mode & 0o077 == 0
     Keyring.load(Settings(keys_file=path, digit_model_dir=tmp_path, voice_model_dir=tmp_path, _env_file=None))

@@ -1,4 +1,4 @@
-"""Both proxies of deploy/, before a stand-in for the service: who reaches what, and what the service is told of them."""
+"""Both proxies of deploy/, before a stand-in for the service: who reaches what, and what the service is told."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from ivr.log import scrub
 COMMANDS = {
     "serve": "Serve calls on this machine, with a worker beside.",
     "twilio": "Set a Twilio number up, and check all that calls hang on.",
-    "keys": "Make the file of keys that the operator keeps.",
+    "keys": "The keys outside the database: make, list, rotate, drop.",
     "worker": "Run what nobody waits for: debits, messages, timers.",
     "operator": "Who may sign in to the console.",
     "customer": "Who may call and pay.",
@@ -32,7 +32,7 @@ COMMANDS = {
     "ledger": "The consortium ledger: node, members, proofs.",
     "code": "Issue an enrolment code.",
     "enrol": "Enrol a customer's voice from recordings.",
-    "voiceprint": "What is kept of voices: purge, forget, export, keys.",
+    "voiceprint": "What is kept of voices: purge, forget, export.",
     "watchlist": "Voices of known impostors.",
     "load": "Many recorded callers at once: what they wait, what it costs.",
     "call": "Play recorded callers into a running service, as the carrier would.",

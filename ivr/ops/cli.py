@@ -14,6 +14,8 @@ COMMANDS = {
     "serve": "Serve calls on this machine, with a worker beside.",
     "twilio": "Set a Twilio number up, and check all that calls hang on.",
     "keys": "The keys outside the database: make, list, rotate, drop.",
+    "backup": "Copy all that must be kept, but the keys, to a folder.",
+    "restore": "Put a backup into an empty database.",
     "worker": "Run what nobody waits for: debits, messages, timers.",
     "operator": "Who may sign in to the console.",
     "customer": "Who may call and pay.",

@@ -65,6 +65,19 @@ def test_what_kubernetes_is_told(name: str) -> None:
             assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in pod["containers"])
 
 
+def test_the_ingress_lets_only_named_addresses_reach_the_console() -> None:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "network.yaml").read_text())
+    reached = {
+        path["path"]: document["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/whitelist-source-range")
+        for document in documents
+        if document["kind"] == "Ingress"
+        for rule in document["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    assert reached.pop("/desk")
+    assert not {"/", "/metrics"} & reached.keys()
+
+
 def test_kustomize_names_every_file() -> None:
     named = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["resources"]
     assert sorted(named) == sorted(p.name for p in (DEPLOY / "kubernetes").iterdir() if p.name != "kustomization.yaml")

@@ -83,9 +83,7 @@ def test_rows_are_counted_by_the_key_that_they_need(kept: Kept, keyring: Keyring
     }
 
 
-def test_what_an_old_key_made_is_read_until_it_is_made_anew(
-    kept: Kept, keyring: Keyring, settings: Settings
-) -> None:
+def test_what_an_old_key_made_is_read_until_it_is_made_anew(kept: Kept, keyring: Keyring, settings: Settings) -> None:
     new = {purpose: rotate(settings, purpose) for purpose in PURPOSES}
     rotated = Keyring.load(settings)
     assert kept.unreadable(rotated) == set()

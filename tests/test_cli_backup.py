@@ -117,15 +117,19 @@ def test_no_key_is_in_a_backup_and_only_its_owner_reads_it(backed_up: tuple[Kept
 
 
 def test_nothing_is_overwritten(backed_up: tuple[Kept, Machine, Machine, Path]) -> None:
-    _, first, _, backup = backed_up
+    _, first, second, backup = backed_up
     first.here()
-    before = first.rows()
+    before, prompts = first.rows(), prompts_folder(first.folder)
+    shutil.rmtree(prompts)
     result = ivr("restore", str(backup))
     assert result.exit_code == 2
     assert "nothing is overwritten" in result.output
     assert first.rows() == before
-    again = ivr("backup", str(backup))
-    assert again.exit_code == 2
+    assert not prompts.exists()
+    second.here()
+    shutil.copytree(backup / "app-prompts", prompts_folder(second.folder))
+    assert "nothing is overwritten" in ivr("restore", str(backup)).output
+    assert ivr("backup", str(backup)).exit_code == 2
 
 
 def _cut(backup: Path) -> None:

@@ -193,7 +193,7 @@ def _workers(url: str) -> list[int]:
     """The web processes that serve, without the one that starts them."""
     processes = load.service(url)
     found = {int(path.name): int((path / "stat").read_text().rsplit(")", 1)[1].split()[1]) for path in processes}
-    return sorted(pid for pid, parent in found.items() if parent in found)
+    return sorted(found.keys() - found.values())
 
 
 def _books(running: Stage) -> tuple[int, int]:

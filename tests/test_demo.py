@@ -96,17 +96,12 @@ def test_two_web_workers_share_every_call_on_the_defaults_and_trace_it_as_one(co
     assert not any(pan.encode() in body for body in collector.came for pan in cast.pans().values())
 
 
-def test_the_same_service_runs_on_postgresql(postgresql_url: str) -> None:
+def test_a_caller_pays_by_saying_everything_in_mandarin_and_the_books_are_in_postgresql(postgresql_url: str) -> None:
     url = make_url(postgresql_url).set(database="whole_service")
     with create_engine(postgresql_url, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE whole_service")
-    with stage(extra={"IVR_DATABASE_URL": url.render_as_string(hide_password=False)}) as running:
-        (result,) = _play(running, "06")
-    assert result.problems == []
-
-
-def test_a_caller_pays_by_saying_everything_in_mandarin() -> None:
-    with stage(extra={"IVR_LOCALE": "zh"}) as running:
+    mandarin = {"IVR_LOCALE": "zh", "IVR_DATABASE_URL": url.render_as_string(hide_password=False)}
+    with stage(extra=mandarin) as running:
         (result,) = _play(running, "20")
     assert result.problems == []
 

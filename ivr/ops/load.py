@@ -7,6 +7,7 @@ number and a challenge at the pace of life, so a turn's time is what a caller wo
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import threading
 import time
@@ -152,14 +153,14 @@ def _watch(most: list[float], stop: threading.Event, url: str) -> None:
 
 def service(url: str) -> Iterator[Path]:
     """The web processes that serve ``url`` from this machine; none when they run elsewhere."""
-    here = f":{urlsplit(url).port}".encode()
+    bound = re.compile(rb"--bind[=\0]\S*:(\d+)\0")
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            words = (path / "cmdline").read_bytes().split(b"\0")
+            words = (path / "cmdline").read_bytes()
         except OSError:
             continue
-        bound = words[words.index(b"--bind") + 1] if b"--bind" in words[:-1] else here  # else the settings' own
-        if b"ivr.app:create_app()" in words and bound.endswith(here):
+        port = bound.search(words)  # none: as the settings have it
+        if b"ivr.app:create_app()" in words and (port is None or int(port[1]) == urlsplit(url).port):
             yield path
 
 

@@ -49,6 +49,7 @@ def test_a_customer_without_a_pin_costs_the_same_hash(
             self.verified.append(str(hash).rsplit("$", 2)[0])  # the parameters
             return super().verify(hash, password)
 
+    pins._no_pin.cache_clear()  # it was made at the cost of other tests
     monkeypatch.setattr(pins, "_HASHER", Counting(time_cost=2, memory_cost=19 * 1024, parallelism=1))
     with database.transaction() as session:
         for pin in (PIN, "", "12345x"):

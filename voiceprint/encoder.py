@@ -1,7 +1,4 @@
-"""From audio to embedding, by any SpeechBrain speaker model in a local folder.
-
-PyTorch is imported by whoever loads a model: commands and workers that only seal and score start without it.
-"""
+"""From audio to embedding, by any SpeechBrain speaker model in a local folder."""
 
 from __future__ import annotations
 
@@ -39,10 +36,11 @@ class Encoder:
     """
 
     def __init__(self, model: SpeakerRecognition, manifest: Manifest) -> None:
-        import torch
-
         self._model = model
         self._room = threading.BoundedSemaphore(MOST_WAITING)
+        import torch  # takes seconds, and many processes that know of voices embed none
+
+        self._torch = torch
         # The number of threads is a setting of the calling thread; more than one only wait for each other.
         self._worker = ThreadPoolExecutor(1, "voiceprint", initializer=torch.set_num_threads, initargs=(1,))
         self.model_id = manifest.model_id
@@ -87,10 +85,8 @@ class Encoder:
             self._room.release()
 
     def _encode(self, speech: Pcm) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode():
-            embedding = self._model.encode_batch(torch.from_numpy(speech)[None])
+        with self._torch.inference_mode():
+            embedding = self._model.encode_batch(self._torch.from_numpy(speech)[None])
         return unit(embedding.reshape(-1).numpy())
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import bench.api
 from bench.api import purchases
-from bench.api.bars import Bars
+from bench.bars import Bars
 from ivr import log
 
 PARTS = {"purchases": purchases.measure}

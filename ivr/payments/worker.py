@@ -16,7 +16,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from ivr import metrics
+from ivr import metrics, tracing
 from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
 from ivr.call import bill_calls
@@ -176,7 +176,7 @@ def _work(
 def run_job(held: Held, services: Services) -> None:
     """Run one job and put it off, or take it off the queue, by what its handler says."""
     try:
-        with metrics.JOB_S.labels(held.kind).time():
+        with metrics.JOB_S.labels(held.kind).time(), tracing.span(f"job {held.kind}", job=held.job_id):
             outcome = _run(held, services)
         metrics.JOBS.labels(held.kind, outcome).inc()
     except LeaseLost:

@@ -67,7 +67,7 @@ def read_audio(path: Path | str) -> Pcm:
         raise AudioError(f"{path}: the recording is empty")
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE:
-        from scipy.signal import resample_poly  # a second to import, and recordings of calls never come here
+        from scipy.signal import resample_poly  # slow to import, and most recordings are of a telephone
 
         common = gcd(rate, SAMPLE_RATE)
         mono = resample_poly(mono, SAMPLE_RATE // common, rate // common)

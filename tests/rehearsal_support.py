@@ -15,7 +15,7 @@ import pytest
 from bench.ledger.processes import free_ports
 
 ROOT = Path(__file__).parent.parent
-PATIENCE_S = 300  # it takes 40 s on two idle cores
+PATIENCE_S = 300  # most of it is loading models, in two processes: a minute of processor time in all
 PORTS = ("WEB", "BANK", "REDIS", "HTTPS")
 
 

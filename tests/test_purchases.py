@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +20,7 @@ from ivr.approval import addresses
 from ivr.approval.models import Answer, ApprovalRequest
 from ivr.approval.policy import Role
 from ivr.approval.requests import answer
-from ivr.customers import accounts
+from ivr.customers import accounts, budget, pins
 from ivr.customers.accounts import PurchaseAccount
 from ivr.customers.cards import add_card
 from ivr.customers.models import Bill, BillStatus, Card, Customer, FailureBudget, new_id
@@ -132,6 +134,36 @@ def test_five_wrong_tries_end_it_alike_for_known_and_unknown(
         assert session.get_one(FailureBudget, (customer.id, True)).total == 0
     buyer.sign()
     assert standing(shop, known) == ("failed", "unknown_user")
+
+
+def test_who_guesses_in_parallel_guesses_no_more_than_the_budget(
+    shop: Program, buys: Callable[..., Any], database: Database, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All PINs are compared while somebody else writes, so nobody waits for the comparing; then each is judged."""
+    compare, compared = pins.compare, threading.Semaphore(0)
+
+    def counted(*arguments: Any) -> pins.Compared:
+        found = compare(*arguments)
+        compared.release()
+        return found
+
+    monkeypatch.setattr(pins, "compare", counted)
+    guesses = [f"73028{n}" for n in range(8)]
+    buyers = [buys()[1] for _ in guesses]
+    for buyer in buyers:
+        buyer.browser.get(buyer.path)
+    with ThreadPoolExecutor(len(guesses)) as pool:
+        with database.transaction() as session:
+            budget.hold(session, [customer.id])
+            answers = [pool.submit(buyer.sign, guess) for buyer, guess in zip(buyers, guesses, strict=True)]
+            assert all(compared.acquire(timeout=8) for _ in guesses)
+        assert {answer.result().status_code for answer in answers} == {200}
+    with database.transaction() as session:
+        assert session.get_one(FailureBudget, (customer.id, False)).total == budget.FREE_IN_A_ROW
+    purchase, buyer = buys()
+    buyer.sign(PIN)
+    assert buyer.sees("This did not work.")
+    assert standing(shop, purchase) == ("open", None)
 
 
 def test_somebody_elses_pin_is_worth_nothing_and_is_not_counted(

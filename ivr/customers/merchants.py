@@ -181,15 +181,19 @@ def refer(
     return made
 
 
-def resolve(session: Session, referred: MerchantCustomer) -> Customer | None:
-    """The customer who is meant, if one alone is; kept from then on."""
+def meant(session: Session, referred: MerchantCustomer) -> Customer | None:
+    """The customer who is meant, if one alone is."""
     if referred.customer_id is not None:
         return session.get_one(Customer, referred.customer_id)
     if referred.number is not None:
-        customer = customer_by_number(session, referred.number)
-    else:
-        found = customers_for_caller(session, referred.e164)
-        customer = found[0] if len(found) == 1 else None
+        return customer_by_number(session, referred.number)
+    found = customers_for_caller(session, referred.e164)
+    return found[0] if len(found) == 1 else None
+
+
+def resolve(session: Session, referred: MerchantCustomer) -> Customer | None:
+    """The same; kept from then on."""
+    customer = meant(session, referred)
     if customer is not None:
         referred.customer_id = customer.id
         session.flush()

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ivr.api import problems
-from ivr.api.operations import OPERATIONS, PREFIX, Operation
+from ivr.api.operations import OPERATIONS, Operation
+from ivr.api.shapes import PREFIX
 
 VERSION = "1.0.0"
 _REF = "#/components/schemas/"

@@ -17,11 +17,10 @@ from ivr.customers.errors import InvalidInput
 from ivr.customers.lookup import customer_by_number, customers_for_caller, normalise_caller
 from ivr.customers.models import Bill, Customer, new_id
 from ivr.customers.money import check_currency
-from ivr.customers.text import clean_text
+from ivr.customers.text import LONGEST_SPOKEN, clean_text
 from ivr.log import scrub
 from ivr.store.db import Base
 
-LONGEST_SPOKEN = 80
 _DIGITS = re.compile(r"\d(?:[ .,/-]?\d){3,}")
 _LINK = re.compile(r"://|www\.|@|\w\.[^\W\d_]{2,}", re.IGNORECASE)
 

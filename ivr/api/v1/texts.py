@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import func, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import Invalid, NotFound
+from ivr.api.shapes import NewText, Page, PageQuery, Text
 from ivr.customers import audit
-from ivr.customers.merchants import LONGEST_SPOKEN, MerchantText, spoken_text
+from ivr.customers.merchants import MerchantText, spoken_text
 from ivr.customers.models import new_id
 
 MOST_TEXTS = 200
-
-
-class NewText(Data):
-    """A description that bills are to have."""
-
-    text: str = Field(min_length=1, max_length=LONGEST_SPOKEN, description="Spoken: no numbers, no links.")
-
-
-class Text(Data):
-    """A description, and whether bills may have it."""
-
-    id: str
-    text: str
-    status: Literal["proposed", "approved", "refused"]
-    created_at: AwareDatetime
 
 
 @operation("POST", "/texts", "bills:write", sent=NewText, returns=Text, status=201, links=("get_text",))

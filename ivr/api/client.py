@@ -47,7 +47,9 @@ from ivr.api.shapes import (
     NewWebhook,
     Page,
     Payment,
+    PaymentMessage,
     Purchase,
+    PurchaseMessage,
     Refund,
     Text,
     Webhook,
@@ -59,7 +61,8 @@ __all__ = [
     "Amount", "App", "AppCharge", "AskedAppCharge", "BadSignature", "Batch", "BatchAnswers", "BatchItem",
     "Bill", "Binding", "Card", "Client", "Customer", "MadeWebhook", "NewAppCharge", "NewBill", "NewBinding",
     "NewCard", "NewCustomer", "NewPurchase", "NewRefund", "NewText", "NewWebhook", "OtherProblem", "Payment",
-    "Problem", "Purchase", "Refund", "Text", "Unanswered", "Webhook", "problems", "verify_webhook",
+    "PaymentMessage", "Problem", "Purchase", "PurchaseMessage", "Refund", "Text", "Unanswered", "Webhook", "problems",
+    "verify_webhook",
 ]  # fmt: skip
 
 TIMEOUT_S = 15.0

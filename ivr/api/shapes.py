@@ -311,6 +311,45 @@ class MadeWebhook(Webhook):
     secret: str | None = None
 
 
+class AboutPayment(Data):
+    """What a message tells of a payment. Why one was refused is between the customer and her bank."""
+
+    payment: str
+    sequence: int = Field(description="The order of the messages about one payment.")
+    bill: str
+    amount_minor: int = Field(description="What was debited, or is held.")
+    currency: str
+    receipt_number: str | None = None
+    ship_to: str | None = Field(None, description="Where the goods go, as the payer chose.")
+    refunded_minor: int | None = Field(None, description="What was given back this time.")
+
+
+class PaymentMessage(Data):
+    """A message about a payment of one of your bills."""
+
+    type: Literal["payment.held", "payment.paid", "payment.refused", "payment.refunded"]
+    timestamp: AwareDatetime
+    data: AboutPayment
+
+
+class AboutPurchase(Data):
+    """What a message tells of a purchase that ended without a payment."""
+
+    purchase: str
+    customer: str
+    amount_minor: int
+    currency: str
+    result: Result
+
+
+class PurchaseMessage(Data):
+    """A message about a purchase that ended without a payment. Of one that has a payment, its messages tell."""
+
+    type: Literal["purchase.cancelled", "purchase.expired", "purchase.refused"]
+    timestamp: AwareDatetime
+    data: AboutPurchase
+
+
 # --- apps
 
 

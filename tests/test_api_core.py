@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -238,8 +240,6 @@ def test_lists_come_in_pages(shop: Program) -> None:
 def test_too_many_requests_are_told_when_to_come_back(
     client: FlaskClient, database: Database, shop: Program, pages: Flask, redis_client: Any
 ) -> None:
-    from dataclasses import replace
-
     from ivr.api.limits import RateLimit
 
     desk = pages.extensions["ivr.api"]
@@ -273,6 +273,14 @@ def test_a_text_is_used_once_it_is_approved(shop: Program, database: Database) -
         session.get_one(MerchantText, text["id"]).approved_at = now()
     assert shop.made("/bills", asked)["description"] == text["text"]
     assert shop.get(f"/texts/{text['id']}").get_json()["status"] == "approved"
+
+
+def test_a_text_proposed_several_times_at_once_is_one(shop: Program, pages: Flask) -> None:
+    shops = [replace(shop, client=pages.test_client()) for _ in range(4)]
+    with ThreadPoolExecutor(len(shops)) as pool:
+        made = list(pool.map(lambda one: one.made("/texts", {"text": "Water of the quarter"}), shops))
+    assert [made[0]] * 4 == made
+    assert shop.get("/texts").get_json()["data"] == [made[0]]
 
 
 @pytest.mark.parametrize(
@@ -309,8 +317,6 @@ def test_webhooks_go_to_registered_origins_and_public_addresses(registered: Prog
 def test_a_webhooks_secret_is_told_to_who_makes_it(
     registered: Program, database: Database, pages: Flask, settings: Settings
 ) -> None:
-    from dataclasses import replace
-
     desk = pages.extensions["ivr.api"]
     open_ = settings.model_copy(update={"webhooks_to_private": True})
     pages.extensions["ivr.api"] = replace(desk, services=replace(desk.services, settings=open_))

@@ -141,16 +141,24 @@ def _responses(op: Operation, refs: Any) -> dict[str, Any]:
     if op.links:
         done["links"] = {name: _link(name) for name in op.links}
     responses = {str(op.status if op.returns else 204): done}
-    always = problems.WRITING if op.method == "POST" else problems.READING
-    always += (problems.NotNow,) if op.writes else ()
-    missing = (problems.NotFound,) if op.parameters else ()
-    for problem in sorted({*always, *missing, *op.problems, problems.Unavailable}, key=lambda p: (p.status, p.code)):
+    for problem in sorted(_problems(op), key=lambda problem: (problem.status, problem.code)):
         found = responses.setdefault(
             str(problem.status),
             {"description": "", "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}},
         )
         found["description"] = "; ".join(filter(None, [found["description"], f"{problem.title} (`{problem.code}`)"]))
     return responses
+
+
+def _problems(op: Operation) -> set[type[problems.Problem]]:
+    found = {*problems.ALWAYS, *op.problems}
+    if op.sent:
+        found |= {problems.Invalid, *(problems.SENDING if op.writes else ())}
+    if op.method == "POST":
+        found |= {problems.Invalid, problems.KeyUsed}  # without an Idempotency-Key, or with one that was used
+    if op.parameters:
+        found.add(problems.NotFound)
+    return found
 
 
 def _link(name: str) -> dict[str, Any]:

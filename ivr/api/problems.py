@@ -76,6 +76,6 @@ class Unavailable(Problem):
     status, code, title = 503, "unavailable", "Try again later"
 
 
-ALWAYS: tuple[type[Problem], ...] = (NoKey, NoScope, TooMany)
-READING: tuple[type[Problem], ...] = (*ALWAYS, Invalid)
-WRITING: tuple[type[Problem], ...] = (*READING, BadRequest, KeyUsed, TooLong, WrongType)
+ALWAYS: tuple[type[Problem], ...] = (NoKey, NoScope, TooMany, Unavailable)
+SENDING: tuple[type[Problem], ...] = (BadRequest, TooLong, WrongType)
+"""Where there is a body."""

@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 
 from ivr.api.lists import page
 from ivr.api.operations import Call, operation
-from ivr.api.problems import NotFound
+from ivr.api.problems import NotFound, NotNow
 from ivr.api.shapes import Amount, Page, Payment, PaymentQuery, PaymentStatus
 from ivr.customers.merchants import MerchantBill
 from ivr.customers.models import new_id
@@ -44,7 +44,7 @@ def get_payment(call: Call, _: None) -> Payment:
     return shown(find(call, call.path["payment_id"]))
 
 
-@operation("POST", "/payments/{payment_id}/post", "payments:write", sent=Amount, returns=Payment)
+@operation("POST", "/payments/{payment_id}/post", "payments:write", sent=Amount, returns=Payment, problems=(NotNow,))
 def post_payment(call: Call, given: Amount) -> Payment:
     """Have what is held debited, or a part of it; the rest is let go of."""
     payment = find(call, call.path["payment_id"])
@@ -61,7 +61,7 @@ def post_payment(call: Call, given: Amount) -> Payment:
     return shown(payment)
 
 
-@operation("POST", "/payments/{payment_id}/release", "payments:write", returns=Payment)
+@operation("POST", "/payments/{payment_id}/release", "payments:write", returns=Payment, problems=(NotNow,))
 def release_payment(call: Call, _: None) -> Payment:
     """Have what is held given back; nothing is debited."""
     payment = find(call, call.path["payment_id"])

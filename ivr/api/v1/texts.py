@@ -13,6 +13,7 @@ from ivr.api.shapes import NewText, Page, PageQuery, Text
 from ivr.customers import audit
 from ivr.customers.merchants import MerchantText, spoken_text
 from ivr.customers.models import new_id
+from ivr.store.insert import insert_new
 
 MOST_TEXTS = 200
 
@@ -26,11 +27,10 @@ def propose_text(call: Call, given: NewText) -> Text:
         return shown(known)
     if (call.session.scalar(select(func.count()).select_from(mine.subquery())) or 0) >= MOST_TEXTS:
         raise Invalid(f"you have proposed {MOST_TEXTS} texts, which is the most")
-    made = MerchantText(id=new_id(), merchant_id=call.merchant.id, text=text, created_at=call.now)
-    call.session.add(made)
-    call.session.flush()
-    audit.record(call.session, call.who, "text.proposed", made.id, call.now)
-    return shown(made)
+    values = {"id": new_id(), "merchant_id": call.merchant.id, "text": text, "created_at": call.now}
+    if insert_new(call.session, MerchantText, values):  # else another request did at this moment
+        audit.record(call.session, call.who, "text.proposed", str(values["id"]), call.now)
+    return shown(call.session.scalars(mine.where(MerchantText.text == text)).one())
 
 
 @operation("GET", "/texts", "bills:read", sent=PageQuery, returns=Page[Text])

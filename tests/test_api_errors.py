@@ -1,4 +1,5 @@
-"""Every error that the description of an operation names, provoked by a request; and none besides."""
+"""Every error that the description of an operation names, provoked by a request, and none besides; and what a merchant
+is answered about all that is another's."""
 
 from __future__ import annotations
 
@@ -25,11 +26,13 @@ from ivr.api.limits import RateLimit
 from ivr.api.operations import EXTENSION, OPERATIONS, Operation
 from ivr.api.problems import Problem
 from ivr.customers import apps
+from ivr.customers.apps import AppCharge, ChargeStatus
 from ivr.customers.merchants import Merchant
 from ivr.customers.models import new_id
 from ivr.keys import Keyring
-from ivr.payments.models import Payment
+from ivr.payments.models import Payment, Refund, RefundState
 from ivr.store.db import Database
+from ivr.webhooks.register import add_endpoint
 
 pytest_plugins = ["people_fixtures"]
 
@@ -85,9 +88,12 @@ class World:
         where = f"/v1{path}{query}"
         return self.shop.client.open(where, method=op.method, headers=headers, base_url=BASE_URL, **sent)
 
+    @property
+    def bought(self) -> dict[str, Any]:
+        return {"customer": self.customer, "amount_minor": 1, "currency": "USD", "product_kind": "book"}
+
     def body(self, op: Operation) -> dict[str, Any]:
-        of_her = {"customer": self.customer}
-        bought = {**of_her, "amount_minor": 1, "currency": "USD", "product_kind": "book"}
+        of_her, bought = {"customer": self.customer}, self.bought
         bodies: dict[str, dict[str, Any]] = {
             "create_customer": {"reference": "c-1", "phone": "+14155550001"},
             "request_card": of_her,
@@ -233,6 +239,57 @@ def test_every_error_that_is_described_is_seen_and_no_other(world: World) -> Non
     named = described(world)
     assert not named - seen, "described, but no case here provokes it"
     assert not seen - named, "it happens, but is not described"
+
+
+# --- another merchant's key
+
+
+def everything_of(world: World, database: Database, keyring: Keyring) -> dict[str, str]:
+    """An id of each kind that a path can name, all of the world's merchant."""
+    made = {
+        "card_id": world.shop.made("/cards", {"customer": world.customer}),
+        "text_id": world.shop.made("/texts", {"text": "Water of the quarter"}),
+        "purchase_id": world.shop.made("/purchases", world.bought),
+        "binding_id": world.shop.made(f"/apps/{world.app}/bindings", {"customer": world.customer}),
+    }
+    ids = {name: str(document["id"]) for name, document in made.items()}
+    with database.transaction() as session:
+        name, url = session.get_one(Merchant, world.shop.merchant_id).name, "https://localhost:8443/x"
+        webhook = add_endpoint(session, keyring, merchant=name, url=url, now=now(), allow_private=True)
+        charge = AppCharge(
+            id=new_id(), app_id=world.app, binding_id=ids["binding_id"], amount_minor=1, currency="USD",
+            description="", by_voice=True, status=ChargeStatus.DECLINED, created_at=now(), expires_at=now(),
+        )  # fmt: skip
+        refund = Refund(
+            id=new_id(), payment_id=world.payment, amount_minor=1, state=RefundState.REFUSED, bank_key=new_id(),
+            why="test", created_at=now(), updated_at=now(),
+        )  # fmt: skip
+        session.add_all([charge, refund])
+    ids |= {"customer_id": world.customer, "bill_id": world.bill, "payment_id": world.payment, "app_id": world.app}
+    return ids | {"webhook_id": webhook.id, "charge_id": charge.id, "refund_id": refund.id}
+
+
+def test_one_merchant_sees_and_does_nothing_with_what_is_anothers(
+    world: World, database: Database, keyring: Keyring
+) -> None:
+    ids = everything_of(world, database, keyring)
+    other = program(world.shop.client, database, "Other Shop")
+    reads = [op for op in OPERATIONS if op.method == "GET"]
+    before = [world.ask(op, ids=ids) for op in reads]
+    assert {given.status_code for given in before} == {200}
+    assert all(given.get_json().get("data") != [] for given in before)
+    for op in sorted(OPERATIONS, key=lambda one: one.writes):
+        given = world.ask(op, ids=ids, key=other.key)
+        if op.method == "GET" and not op.parameters:
+            assert given.get_json() == {"data": [], "next": None}
+            if "customer" in op.sent.model_fields:  # type: ignore[union-attr]
+                of_her = world.ask(op, key=other.key, query=f"?customer={world.customer}")
+                assert of_her.get_json() == {"data": [], "next": None}
+        elif op.name == "create_purchases":
+            assert [one["status"] for one in given.get_json()["items"]] == [404]
+        elif op.name not in ("create_customer", "propose_text", "create_webhook"):  # which name nothing of anybody
+            assert (given.status_code, given.get_json()["code"]) == (404, "not_found"), op.name
+    assert [world.ask(op, ids=ids).data for op in reads] == [given.data for given in before]
 
 
 def test_the_table_of_the_docs_has_every_problem() -> None:

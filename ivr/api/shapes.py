@@ -36,8 +36,8 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(50, ge=1, le=MOST)
-    cursor: str | None = Field(None, max_length=200, description="`next` of the page before.")
+    limit: int = Field(default=50, ge=1, le=MOST)
+    cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
 
 
 # --- customers
@@ -47,8 +47,8 @@ class NewCustomer(Data):
     """Somebody, by telephone or customer number. The answer does not tell whether we know her."""
 
     reference: str = Field(min_length=1, max_length=64, description="Yours; what you like, but no card number.")
-    phone: str | None = Field(None, max_length=20, description="E.164, as +15035550123.")
-    number: str | None = Field(None, pattern="^[0-9]{7}$", description="Her customer number, if she told you.")
+    phone: str | None = Field(default=None, max_length=20, description="E.164, as +15035550123.")
+    number: str | None = Field(default=None, pattern="^[0-9]{7}$", description="Her customer number, if she told you.")
 
 
 class Customer(Data):
@@ -74,9 +74,11 @@ class NewCard(Data):
 
     customer: str = Field(pattern=_ID, description="The id of your reference to her.")
     token: str | None = Field(
-        None, pattern="^[!-~]{4,128}$", description="The bank's token of the card, where you have one; no card number."
+        default=None,
+        pattern="^[!-~]{4,128}$",
+        description="The bank's token of the card, where you have one; no card number.",
     )
-    exp: Expiry | None = Field(None, description="Of the card behind the token, so that she need not enter it.")
+    exp: Expiry | None = Field(default=None, description="Of the card behind the token, so that she need not enter it.")
 
 
 class Card(Data):
@@ -93,7 +95,7 @@ class Card(Data):
 class CardQuery(PageQuery):
     """Which cards."""
 
-    customer: str | None = Field(None, pattern=_ID)
+    customer: str | None = Field(default=None, pattern=_ID)
 
 
 # --- texts
@@ -125,10 +127,12 @@ class NewBill(Data):
     customer: str = Field(pattern=_ID, description="The id of your reference to her.")
     amount_minor: int = Field(gt=0, le=MOST_MINOR, description="In the currency's smallest unit.")
     currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217.")
-    description: str = Field("", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing.")
-    ship_to: str | None = Field(None, min_length=1, max_length=200, description="Where goods go, on one line.")
-    due_at: AwareDatetime | None = Field(None, strict=False)
-    hold_only: bool = Field(False, description="Hold the amount when it is paid, and debit it later.")
+    description: str = Field(
+        default="", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing."
+    )
+    ship_to: str | None = Field(default=None, min_length=1, max_length=200, description="Where goods go, on one line.")
+    due_at: AwareDatetime | None = Field(default=None, strict=False)
+    hold_only: bool = Field(default=False, description="Hold the amount when it is paid, and debit it later.")
 
 
 class Bill(Data):
@@ -149,7 +153,7 @@ class Bill(Data):
 class BillQuery(PageQuery):
     """Which bills."""
 
-    customer: str | None = Field(None, pattern=_ID)
+    customer: str | None = Field(default=None, pattern=_ID)
 
 
 # --- payments
@@ -173,13 +177,13 @@ class Payment(Data):
 class PaymentQuery(PageQuery):
     """Which payments."""
 
-    bill: str | None = Field(None, pattern=_ID)
+    bill: str | None = Field(default=None, pattern=_ID)
 
 
 class Amount(Data):
     """How much of what is held is to be debited."""
 
-    amount_minor: int | None = Field(None, gt=0, le=MOST_MINOR, description="The whole when null.")
+    amount_minor: int | None = Field(default=None, gt=0, le=MOST_MINOR, description="The whole when null.")
 
 
 # --- refunds
@@ -189,7 +193,7 @@ class NewRefund(Data):
     """What is to be given back of a payment."""
 
     payment: str = Field(pattern=_ID)
-    amount_minor: int | None = Field(None, gt=0, le=MOST_MINOR, description="All that is left of it when null.")
+    amount_minor: int | None = Field(default=None, gt=0, le=MOST_MINOR, description="All that is left of it when null.")
 
 
 class Refund(Data):
@@ -205,7 +209,7 @@ class Refund(Data):
 class RefundQuery(PageQuery):
     """Which refunds."""
 
-    payment: str | None = Field(None, pattern=_ID)
+    payment: str | None = Field(default=None, pattern=_ID)
 
 
 # --- purchases
@@ -220,10 +224,15 @@ class NewPurchase(Data):
     amount_minor: int = Field(gt=0, le=MOST_MINOR, description="In the currency's smallest unit.")
     currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217.")
     product_kind: str = Field(min_length=1, max_length=40, description="Chooses the page that she confirms it on.")
-    description: str = Field("", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing.")
-    ship_to: str | None = Field(None, min_length=1, max_length=200, description="Where goods go, on one line.")
+    description: str = Field(
+        default="", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing."
+    )
+    ship_to: str | None = Field(default=None, min_length=1, max_length=200, description="Where goods go, on one line.")
     result_url: str | None = Field(
-        None, min_length=1, max_length=LONGEST_URL, description="Where she goes afterwards: https, a registered origin."
+        default=None,
+        min_length=1,
+        max_length=LONGEST_URL,
+        description="Where she goes afterwards: https, a registered origin.",
     )
 
 
@@ -248,7 +257,7 @@ class Purchase(Data):
 class PurchaseQuery(PageQuery):
     """Which purchases."""
 
-    customer: str | None = Field(None, pattern=_ID)
+    customer: str | None = Field(default=None, pattern=_ID)
 
 
 class BatchItem(NewPurchase):
@@ -320,8 +329,8 @@ class AboutPayment(Data):
     amount_minor: int = Field(description="What was debited, or is held.")
     currency: str
     receipt_number: str | None = None
-    ship_to: str | None = Field(None, description="Where the goods go, as the payer chose.")
-    refunded_minor: int | None = Field(None, description="What was given back this time.")
+    ship_to: str | None = Field(default=None, description="Where the goods go, as the payer chose.")
+    refunded_minor: int | None = Field(default=None, description="What was given back this time.")
 
 
 class PaymentMessage(Data):
@@ -384,7 +393,7 @@ class Binding(Data):
 class BindingQuery(PageQuery):
     """Which bindings."""
 
-    customer: str | None = Field(None, pattern=_ID)
+    customer: str | None = Field(default=None, pattern=_ID)
 
 
 # --- app charges
@@ -397,7 +406,9 @@ class NewAppCharge(Data):
     customer: str = Field(pattern=_ID, description="The id of your reference to her, which bound the app.")
     amount_minor: int = Field(gt=0, le=MOST_MINOR, description="In the currency's smallest unit.")
     currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217; that of the binding.")
-    description: str = Field("", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing.")
+    description: str = Field(
+        default="", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing."
+    )
 
 
 class AppCharge(Data):
@@ -426,13 +437,13 @@ class AskedAppCharge(AppCharge):
     """A charge, with what to ask as long as it is ``asking``. The addresses need no key: keep them in the app."""
 
     prompt: Prompt | None = None
-    challenge: str | None = Field(None, description="The digits to be said; null where a yes is enough.")
-    upload_url: str | None = Field(None, description="POST a recording here.")
-    stream_url: str | None = Field(None, description="Or send frames here, over a websocket.")
+    challenge: str | None = Field(default=None, description="The digits to be said; null where a yes is enough.")
+    upload_url: str | None = Field(default=None, description="POST a recording here.")
+    stream_url: str | None = Field(default=None, description="Or send frames here, over a websocket.")
 
 
 class AppChargeQuery(PageQuery):
     """Which charges."""
 
-    app: str | None = Field(None, pattern=_ID)
-    customer: str | None = Field(None, pattern=_ID)
+    app: str | None = Field(default=None, pattern=_ID)
+    customer: str | None = Field(default=None, pattern=_ID)

@@ -1,3 +1,4 @@
+# make install   .venv, with the service in it
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make test    all tests, from nothing
 # make shots   pictures of the pages into build/shots, and of them those of the documentation (needs Chromium)
@@ -22,7 +23,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
+.PHONY: install demo test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -34,6 +35,8 @@ ECAPA ?=
 .venv/.tested: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+install: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))

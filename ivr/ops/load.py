@@ -71,7 +71,7 @@ def callers(settings: Settings, count: int) -> list[str]:
     if not connect(settings).test_only:
         raise LiveBank("the service of these settings debits real money: load one whose bank is the sandbox")
     database = Database(settings.sqlalchemy_url())
-    desk = Stage(settings, "", "", database, Keyring.load(settings), Path(), [])
+    desk = Stage(settings, (), "", database, Keyring.load(settings), Path(), [])
     now, pan = datetime.now(UTC), cast.pans()[CARD]
     voices = sorted((shipped("fixtures/audio") / VOICE).glob("enrol*.wav"))
     numbers = fresh_numbers(count)

@@ -6,7 +6,7 @@
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
 # make bench-payments   notices matched and debits made per second
-# make bench-api   purchases through the merchants' API, confirmed and debited
+# make bench-api   purchases through the merchants' API, confirmed and debited; charges of an app by voice
 # make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 # make bench-ledger   the ledger: 10,000 simulated consortia, real nodes killed and timed (SEEDS=10000)

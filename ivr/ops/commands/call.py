@@ -13,7 +13,8 @@ import requests
 from rich.console import Console
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
-from ivr.ops.simcarrier import junit
+from ivr.clock import utc_now
+from ivr.ops.simcarrier import junit, report
 from ivr.ops.simcarrier.ladder import ladder
 from ivr.ops.simcarrier.record import CallRecord
 from ivr.ops.simcarrier.run import run_call
@@ -43,6 +44,7 @@ LOCAL_URL = "http://127.0.0.1:8400"
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the calls there, as JSON.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write a JUnit report there.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page with ladders there, as HTML.")
 def command(
     files: tuple[Path, ...],
     url: str | None,
@@ -53,6 +55,7 @@ def command(
     log: Path | None,
     json_file: Path | None,
     junit_file: Path | None,
+    page: Path | None,
 ) -> None:
     """Play recorded callers into a running service, as the carrier would; one TOML file is one call.
 
@@ -74,10 +77,12 @@ def command(
         click.echo(str(error), err=True)
         sys.exit(2)
     if json_file:
-        report = [{**record.as_json(), "problems": problems} for record, problems in calls]
-        json_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        plain = [{**record.as_json(), "problems": problems} for record, problems in calls]
+        json_file.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if junit_file:
         junit.write(junit_file, calls)
+    if page:
+        report.write(page, calls, f"Calls to {url or 'the service of this machine'}", utc_now())
     wrong = sum(bool(problems) for _, problems in calls)
     console.print(f"{len(calls) - wrong} of {len(calls)} calls as they should be")
     sys.exit(1 if wrong else 0)
@@ -105,6 +110,7 @@ def _call(
             speed=speed,
             audio=audio or shipped("fixtures/audio"),
             values={**cards, **values},
+            waveforms=inside is not None,  # a report of calls to a deployed service holds nothing of what was said
         )
     except ScenarioError as error:
         raise ScenarioError(f"{scenario.name}: {error}") from None

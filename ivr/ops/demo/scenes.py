@@ -244,6 +244,7 @@ def _play(path: Path, kind: str, players: Players, inside: Inside, console: Cons
         speed=speed,
         audio=shipped("fixtures/audio"),
         values=players.values,
+        waveforms=True,
     )
     problems = problems_of(scenario, record, inside, before)
     if approver:

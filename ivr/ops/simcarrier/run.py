@@ -39,19 +39,22 @@ def run_call(
     recognise: Recogniser | None = None,
     budget: Budget = CARRIER_BUDGET,
     to: str = TO,
+    waveforms: bool = False,
 ) -> CallRecord:
     """Make one call to the service at ``base_url`` and say what happened.
 
     ``audio`` is the folder of the callers' recordings (the scenario's own folder comes first); ``values`` are
     what the scenario may name besides what prompts tell, such as ``{card.alice}``; ``recognise`` tells a
     prompt's id and values from its words (default: the service's own prompts). ``speed`` scales the caller's
-    time, not the service's. Errors of the service stand in the record; ScenarioError is raised when the
+    time, not the service's. ``waveforms``: keep outlines of what is said, where the recordings are published ones.
+    Errors of the service stand in the record; ScenarioError is raised when the
     scenario itself cannot be played.
     """
     clock = Clock(speed)
     record = CallRecord(scenario.name, "CA" + secrets.token_hex(16), scenario.caller.from_)
     voices = Voices(*([scenario.folder] + ([audio] if audio else [])))
-    caller = Caller(scenario, voices, record, values or {}, max(PATIENCE_S, PATIENCE_WALL_S * speed))
+    patience_s = max(PATIENCE_S, PATIENCE_WALL_S * speed)
+    caller = Caller(scenario, voices, record, values or {}, patience_s, waveforms)
     line = Line(auth_token, clock, record, budget)
     try:
         _Call(scenario, base_url, account_sid, to, caller, clock, line, record, recognise or prompts.recognise).run()

@@ -14,7 +14,7 @@ from rich.console import Console
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
 from ivr.clock import utc_now
-from ivr.ops.simcarrier import junit, report
+from ivr.ops.simcarrier import junit, rehearsal, report
 from ivr.ops.simcarrier.ladder import ladder
 from ivr.ops.simcarrier.record import CallRecord
 from ivr.ops.simcarrier.run import run_call
@@ -61,8 +61,8 @@ def command(
 
     Requests are signed with IVR_AUTH_TOKEN, the token of the account that the service knows. On this machine
     the database, Redis and the sandbox bank's books are checked after each call. With --url only what the
-    carrier sees is; call with customers that were added with --test alone: the service debits their cards at
-    the sandbox bank and nowhere else.
+    carrier sees is. The service is asked first, and no call is placed that could be about a customer who was not
+    added with --test.
 
     The exit status is 1 when anything was not as a scenario says, 2 when a scenario cannot be played.
     """
@@ -70,9 +70,14 @@ def command(
     try:
         scenarios = [_from(load(file), from_) for file in files]
         given = dict(_pair(value) for value in values)
-        _check_answers(url or settings().public_url or LOCAL_URL)
+        known = {f"card.{name}": number for name, number in fixture_cards().items()} | given
+        base_url, token = url or settings().public_url or LOCAL_URL, settings().auth_token.get_secret_value()
+        _check_answers(base_url)
+        # About all of them, before the first call is placed.
+        asked = [rehearsal.check(scenario, known, base_url, token, deployed=url is not None) for scenario in scenarios]
         inside = None if url else _inside(settings(), log)
-        calls = [_call(scenario, url, speed, audio, inside, given, console) for scenario in scenarios]
+        drawn = inside is not None and all(asked)  # of a live service nothing of what was said is kept
+        calls = [_call(scenario, base_url, speed, audio, inside, known, console, drawn) for scenario in scenarios]
     except ScenarioError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
@@ -90,27 +95,27 @@ def command(
 
 def _call(
     scenario: Scenario,
-    url: str | None,
+    base_url: str,
     speed: float,
     audio: Path | None,
     inside: Inside | None,
     values: dict[str, str],
     console: Console,
+    waveforms: bool,
 ) -> tuple[CallRecord, list[str]]:
     from ivr.ops.simcarrier.checks import look, problems_of, unchecked
 
     before = look(inside) if inside else None
-    cards = {f"card.{name}": number for name, number in fixture_cards().items()}
     try:
         record = run_call(
             scenario,
-            base_url=url or settings().public_url or LOCAL_URL,
+            base_url=base_url,
             account_sid=settings().account_sid,
             auth_token=settings().auth_token.get_secret_value(),
             speed=speed,
             audio=audio or shipped("fixtures/audio"),
-            values={**cards, **values},
-            waveforms=inside is not None,  # a report of calls to a deployed service holds nothing of what was said
+            values=values,
+            waveforms=waveforms,
         )
     except ScenarioError as error:
         raise ScenarioError(f"{scenario.name}: {error}") from None

@@ -1,4 +1,4 @@
-"""``ivr demo``: every scene of ``fixtures/calls`` played into a service of its own, and checked."""
+"""``ivr demo``: scenes of ``fixtures/calls`` played into a service of its own, and checked."""
 
 from __future__ import annotations
 
@@ -20,11 +20,18 @@ from ivr.ops.simcarrier import junit, report
 @click.option("--break", "sabotage", type=click.Choice(sorted(PROTECTIONS)), help="Switch one protection off.")
 @click.option("--speed", default=scenes.SPEED, show_default=True, help="How much faster than life callers speak.")
 @click.option("--scene", "only", multiple=True, help="Play only scenes whose file name starts so.")
+@click.option("--all", "everything", is_flag=True, help="The whole library of scenes, in the languages of each.")
 @click.option("--keep", is_flag=True, help="Keep the folder with database, books and logs.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write a JUnit report there.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page with ladders there, as HTML.")
 def command(
-    sabotage: str | None, speed: float, only: tuple[str, ...], keep: bool, junit_file: Path | None, page: Path | None
+    sabotage: str | None,
+    speed: float,
+    only: tuple[str, ...],
+    everything: bool,
+    keep: bool,
+    junit_file: Path | None,
+    page: Path | None,
 ) -> None:
     """Recorded callers pay, fail and attack; each scene is printed as a ladder and checked at the bank."""
     console = Console(highlight=False, soft_wrap=True)
@@ -32,7 +39,7 @@ def command(
     started = time.monotonic()
     with stage(sabotage=sabotage, keep=keep) as running:
         console.print(f"Ready after {time.monotonic() - started:.0f} s: {running.url}, logs in {running.logs}\n")
-        results = list(scenes.play_all(running, console, speed, only, datetime.now(UTC)))
+        results = list(scenes.play_all(running, console, speed, only, datetime.now(UTC), everything=everything))
     calls = [(result.record, result.problems) for result in results]
     if junit_file:
         junit.write(junit_file, calls)

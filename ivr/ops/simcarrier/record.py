@@ -88,6 +88,11 @@ class Streamed(Event):
 
 
 @dataclass(frozen=True)
+class Reopened(Event):
+    """The service closed a stream that was opened with a token already used, and sent nothing into it."""
+
+
+@dataclass(frozen=True)
 class Dialled(Event):
     number: str
 

@@ -17,6 +17,7 @@ from ivr.ops.simcarrier.record import (
     Gathered,
     Heard,
     KeysLost,
+    Reopened,
     Requested,
     Streamed,
 )
@@ -74,6 +75,8 @@ def _rung(event: Event) -> Rung:
             if event.cut_off:
                 what += ", while the caller still spoke"
             return Rung(at_s, "service" if event.closed_by == "service" else "caller", what, ms=event.end_of_turn_ms)
+        case Reopened():
+            return Rung(at_s, "service", "closes a stream that was opened with a used token", tone="odd")
         case Dialled():
             return Rung(at_s, "carrier", f"dials {event.number}")
         case Ended():

@@ -8,23 +8,30 @@ from datetime import datetime
 from functools import partial
 
 from rich.console import Console
+from sqlalchemy import select
 
-from ivr.approval import freezes, policies
+from ivr.approval import freezes, gate, policies
+from ivr.approval.models import ApprovalRequest
 from ivr.approval.policy import Role
 from ivr.approval.wards import WardSettings, policy_of
 from ivr.call import bill_calls
+from ivr.call.flow import FULL_ATTESTATION
 from ivr.customers import budget, utterances
+from ivr.customers.bills import open_bills
+from ivr.customers.cards import authorised_cards
 from ivr.customers.enrolment import issue_code
+from ivr.customers.lookup import customers_for_caller
 from ivr.customers.voiceprints import voiceprint_of
 from ivr.locales import Locale
 from ivr.ops.demo import cast
 from ivr.ops.demo.approver import PIN, Approver
 from ivr.ops.demo.stage import Stage
-from ivr.ops.simcarrier.checks import Inside, look, problems_of
+from ivr.ops.simcarrier.checks import Inside, look, problems_of, settle
 from ivr.ops.simcarrier.ladder import ladder
 from ivr.ops.simcarrier.record import CallRecord
 from ivr.ops.simcarrier.run import run_call
 from ivr.ops.simcarrier.scenario import Scenario, load
+from ivr.payments.models import Payment
 from ivr.resources import shipped
 from ivr.speech.audio import read_audio
 from ivr.store import redis
@@ -151,6 +158,32 @@ class Players:
             with self.stage.database.transaction() as session:
                 policies.put(session, payer, policy_of(settings), who="the demo", now=self.now)
 
+    def asked(self, phone: str, ward: Callable[[Players, str], None] | None = None) -> None:
+        """A guardian who is rung up about a payment of his ward, which waits for him."""
+        payer = ward_of(phone)
+        if ward:
+            ward(self, payer)
+            self.owes(payer, 4210, MERCHANT)
+        else:
+            self.keying_ward(payer)
+        who = self._known[payer].customer_id
+        with self.stage.database.transaction() as session:
+            payment = gate.start(
+                session,
+                bill_id=open_bills(session, who)[0].id,
+                customer_id=who,
+                card_id=authorised_cards(session, who, self.now.date())[0].id,
+                idempotency_key=phone,
+                call_sid=phone,
+                factors=("keyed card", "pin", "key"),
+                attestation=FULL_ATTESTATION,
+                attested=True,
+                now=self.now,
+            )
+            request = session.scalars(select(ApprovalRequest).where(ApprovalRequest.payment_id == payment.id)).one()
+            guardian = customers_for_caller(session, phone)[0]
+            self.values |= {"request": request.id, "approver": guardian.id}
+
     def locked(self, phone: str) -> None:
         """Five failures went before."""
         self.keying(phone)
@@ -257,7 +290,11 @@ class Players:
 
     def problems(self, kind: str, phone: str) -> list[str]:
         """What a scene must have left behind besides what its file says."""
+        if kind == "53":
+            settle(self.stage.database, phone)
         with self.stage.database.transaction() as session:
+            if kind == "53" and session.scalar(select(Payment.state).where(Payment.call_sid == phone)) != "paid":
+                return ["the ward's payment was not made"]
             if kind == "19" and not freezes.is_frozen(session, self._known[phone].customer_id):
                 return ["her payments were not stopped"]
             if kind == "22" and policies.own(session, self._known[ward_of(phone)].customer_id)[1] != LOWERED:
@@ -304,6 +341,10 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "48": Players.large,
     "49": Players.recorded,
     "50": Players.wei,
+    "52": Players.keying_newcomer,
+    "53": Players.asked,
+    "54": Players.asked,
+    "55": partial(Players.asked, ward=Players.ward),
     **dict.fromkeys(("24", "25", "26", "27", "42", "43"), Players.keying),
     **dict.fromkeys(("46", "47", "51"), Players.alice),
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),

@@ -14,6 +14,7 @@ from rich.console import Console
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
 from ivr.clock import utc_now
+from ivr.locales import LOCALES, Locale
 from ivr.ops.simcarrier import junit, rehearsal, report
 from ivr.ops.simcarrier.ladder import ladder
 from ivr.ops.simcarrier.record import CallRecord
@@ -37,6 +38,7 @@ LOCAL_URL = "http://127.0.0.1:8400"
 @click.option(
     "--value", "values", metavar="NAME=VALUE", multiple=True, help="What {NAME} stands for: an enrolment code, say."
 )
+@click.option("--locale", type=click.Choice(LOCALES), help="Of the number that is rung; default: as the scenario says.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(min=0.1, max=200))
 @click.option("--audio", type=click.Path(path_type=Path), help="Recordings; default: those that ship.")
 @click.option(
@@ -50,6 +52,7 @@ def command(
     url: str | None,
     from_: str | None,
     values: tuple[str, ...],
+    locale: Locale | None,
     speed: float,
     audio: Path | None,
     log: Path | None,
@@ -68,7 +71,7 @@ def command(
     """
     console = Console(highlight=False)
     try:
-        scenarios = [_from(load(file), from_) for file in files]
+        scenarios = [_as_given(load(file), from_, locale) for file in files]
         given = dict(_pair(value) for value in values)
         known = {f"card.{name}": number for name, number in fixture_cards().items()} | given
         base_url, token = url or settings().public_url or LOCAL_URL, settings().auth_token.get_secret_value()
@@ -116,6 +119,7 @@ def _call(
             audio=audio or shipped("fixtures/audio"),
             values=values,
             waveforms=waveforms,
+            locale=scenario.locales[0] if "locales" in scenario.model_fields_set else None,
         )
     except ScenarioError as error:
         raise ScenarioError(f"{scenario.name}: {error}") from None
@@ -128,10 +132,11 @@ def _call(
     return record, problems
 
 
-def _from(scenario: Scenario, number: str | None) -> Scenario:
-    if number is None:
-        return scenario
-    return scenario.model_copy(update={"caller": scenario.caller.model_copy(update={"from_": number})})
+def _as_given(scenario: Scenario, number: str | None, locale: Locale | None) -> Scenario:
+    """The scenario with what the command line says in place of what it says itself."""
+    if number is not None:
+        scenario = scenario.model_copy(update={"caller": scenario.caller.model_copy(update={"from_": number})})
+    return scenario if locale is None else scenario.model_copy(update={"locales": (locale,)})
 
 
 def _pair(given: str) -> tuple[str, str]:

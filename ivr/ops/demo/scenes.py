@@ -116,11 +116,6 @@ class Players:
         """The same, but no test customer: recordings are not let through for her, nor can the sandbox debit her."""
         self.alice(phone, test=False)
 
-    def dora(self, phone: str) -> None:
-        """A customer who never gave a voiceprint."""
-        self._known[phone] = cast.member(self.stage, phone, self._cards("dora"), self.now, pin=cast.PIN)
-        self.owes(phone, 4210, MERCHANT)
-
     def wei(self, phone: str) -> None:
         """A customer who speaks Mandarin, with a voiceprint that is no longer new."""
         self._known[phone] = cast.member(
@@ -192,12 +187,6 @@ class Players:
             for step in range(budget.FREE_IN_A_ROW):
                 budget.record_failure(session, [payer], "the demo", str(step), self.now)
 
-    def keying_newcomer(self, phone: str) -> None:
-        """A customer with a card and a code, and nothing else."""
-        self._known[phone] = new = cast.member(self.stage, phone, self._cards("dora"), self.now, locale=self._locale)
-        with self.stage.database.transaction() as session:
-            self.values["code"] = issue_code(session, new.customer_id, self.stage.keyring, self.now)
-
     def withheld(self, _phone: str) -> None:
         """A customer who calls with her number withheld."""
         phone = {"en": "+14155550141", "zh": "+14185550141"}[self._locale]
@@ -224,9 +213,9 @@ class Players:
                     now=self.now,
                 )
 
-    def newcomer(self, phone: str) -> None:
+    def newcomer(self, phone: str, card: str = "alice") -> None:
         """A customer with a card and nothing else, whom the operator has given a code."""
-        self._known[phone] = new = cast.member(self.stage, phone, self._cards("alice"), self.now)
+        self._known[phone] = new = cast.member(self.stage, phone, self._cards(card), self.now, locale=self._locale)
         with self.stage.database.transaction() as session:
             self.values["code"] = issue_code(session, new.customer_id, self.stage.keyring, self.now)
 
@@ -242,9 +231,7 @@ class Players:
         cast.lives_at(self.stage, self._known[phone], self.now, home=HOME, school=SCHOOL)
 
     def _looked_after(self, phone: str, role: Role) -> None:
-        approver = cast.member(
-            self.stage, telephone_of(phone), (), self.now, pin=PIN, emails=[approver_of(phone)]
-        )
+        approver = cast.member(self.stage, telephone_of(phone), (), self.now, pin=PIN, emails=[approver_of(phone)])
         cast.looks_after(self.stage, role, approver, self._known[phone], self.now)
 
     def small_to_a_known_address(self, phone: str) -> None:
@@ -308,12 +295,9 @@ class Players:
 
 PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "04": Players.nobody,
-    "06": Players.dora,
-    "13": Players.dora,
     "11": Players.newcomer,
     "12": Players.returning,
     "20": Players.wei,
-    "21": Players.keying,
     "14": Players.real,
     "15": Players.nobody_new,
     "16": Players.small_to_a_known_address,
@@ -333,19 +317,19 @@ PREPARATIONS: dict[str, Callable[[Players, str], None]] = {
     "36": Players.keying_ward,
     "37": Players.keying_ward,
     "38": Players.locked,
-    "39": Players.keying_newcomer,
-    "40": Players.keying_newcomer,
+    "39": partial(Players.newcomer, card="dora"),
+    "40": partial(Players.newcomer, card="dora"),
     "41": Players.withheld,
     "44": Players.rung,
     "45": Players.rung,
     "48": Players.large,
     "49": Players.recorded,
     "50": Players.wei,
-    "52": Players.keying_newcomer,
+    "52": partial(Players.newcomer, card="dora"),
     "53": Players.asked,
     "54": Players.asked,
     "55": partial(Players.asked, ward=Players.ward),
-    **dict.fromkeys(("24", "25", "26", "27", "42", "43"), Players.keying),
+    **dict.fromkeys(("06", "13", "21", "24", "25", "26", "27", "42", "43"), Players.keying),
     **dict.fromkeys(("46", "47", "51"), Players.alice),
     **dict.fromkeys(("01", "02", "03", "05", "07", "08", "09", "10"), Players.alice),
 }

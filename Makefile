@@ -1,3 +1,4 @@
+# make install   .venv, with the service in it
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
 # make scenarios   the whole library of scenes, in every language: build/scenarios/report.html and junit.xml
 # make test    all tests, from nothing
@@ -6,7 +7,7 @@
 # make bench-digits   of them those of hearing: every bar, beside other recognisers
 # make bench-voice   of them those of voices: every bar, beside other encoders on the same trials (ECAPA=FOLDER)
 # make bench-payments   notices matched and debits made per second
-# make bench-api   purchases through the merchants' API, confirmed and debited
+# make bench-api   purchases through the merchants' API, confirmed and debited; charges of an app by voice
 # make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
 # make bench-ledger   the ledger: 10,000 simulated consortia, real nodes killed and timed (SEEDS=10000)
@@ -23,7 +24,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: demo scenarios test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
+.PHONY: install demo scenarios test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -35,6 +36,8 @@ ECAPA ?=
 .venv/.tested: .venv/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+install: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))

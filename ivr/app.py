@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ivr import log
+from ivr import log, tracing
 from ivr import services as service_parts
 from ivr.api import bank_notices, stripe_events, v1
 from ivr.carrier import stream, webhooks
@@ -46,6 +46,8 @@ def create_app(settings: Settings | None = None, services: service_parts.Service
     operators.install(app, services, keyring)
     v1.install(app, services, keyring, bank)
 
+    if tracing.configure():
+        tracing.install(app)
     if settings.metrics_token is not None:
         exposition.install(app, services.database, settings.metrics_token.get_secret_value())
 

@@ -38,7 +38,7 @@ class Keyring:
     @classmethod
     def load(cls, settings: Settings) -> Keyring:
         """The keys in force; a missing file in ``data_dir`` is made on first use. Raises KeysUnusable."""
-        path = _path(settings)
+        path = path_of(settings)
         if settings.keys_file is None and not path.exists():
             make(path)
         return cls._read(path)
@@ -99,7 +99,7 @@ def rotate(settings: Settings, purpose: str) -> str:
 
     Running processes use it after a restart.
     """
-    path = _path(settings)
+    path = path_of(settings)
     Keyring.load(settings)  # made on first use, and sound
     with _locked(path):
         document = json.loads(path.read_text())
@@ -108,7 +108,19 @@ def rotate(settings: Settings, purpose: str) -> str:
     return str(document[purpose]["active"])
 
 
-def _path(settings: Settings) -> Path:
+def drop(settings: Settings, purpose: str, key_id: str) -> None:
+    """Take an older key out of the file, for good. Raises KeysUnusable if it is none."""
+    path = path_of(settings)
+    with _locked(path):
+        document = json.loads(path.read_text())
+        if key_id not in document[purpose]["keys"] or key_id == document[purpose]["active"]:
+            raise KeysUnusable(f"{key_id} is no older {purpose} key: `ivr keys list` shows them")
+        del document[purpose]["keys"][key_id]
+        _write(path, document)
+
+
+def path_of(settings: Settings) -> Path:
+    """Where the file of keys is."""
     return settings.keys_file or settings.data_dir / "keys.json"
 
 

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import redis
 import structlog
+from argon2 import PasswordHasher
 from sqlalchemy import make_url
 
+from ivr.console.operators import accounts
+from ivr.customers import pins
 from ivr.keys import Keyring
 from ivr.settings import Settings
 from ivr.store import redis as store_redis
@@ -38,6 +41,16 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 @pytest.fixture
 def now() -> datetime:
     return NOW
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_hashes() -> Iterator[None]:
+    """The same hash of PINs and passwords, at its least cost: tests make thousands."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pins, "_HASHER", quick)
+        patch.setattr(accounts, "_HASHER", quick)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -89,8 +102,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     else:
         database = request.getfixturevalue("postgresql")
         with database.transaction() as session:
-            for table in reversed(metadata.sorted_tables):
-                session.execute(table.delete())
+            session.connection().exec_driver_sql(";".join(f"DELETE FROM {t}" for t in reversed(metadata.sorted_tables)))
         yield database
 
 

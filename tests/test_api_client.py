@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -36,8 +38,8 @@ from ivr.api.client import (
     problems,
 )
 from ivr.api.limits import RateLimit
-from ivr.api.lists import Page
 from ivr.api.operations import EXTENSION, OPERATIONS
+from ivr.api.shapes import Page
 from ivr.customers import apps, merchants
 from ivr.customers.merchants import MerchantBill, MerchantOrigin
 from ivr.customers.models import Bill, CallerId
@@ -377,3 +379,12 @@ def test_the_example_of_the_docs_runs(
         owed = session.scalars(select(Bill).where(Bill.customer_id == person.id)).one()
         assert (owed.id, owed.amount_minor) == (names["bill"].id, 4210)
     assert names["bill"] == names["again"]
+
+
+# --- by itself
+
+
+def test_a_merchants_program_loads_nothing_of_the_service() -> None:
+    asked = "import sys, ivr.api.client; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = set(subprocess.check_output([sys.executable, "-c", asked], text=True).split())
+    assert not loaded & {"torch", "vosk", "numpy", "flask", "sqlalchemy", "redis", "voiceprint"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,37 +136,6 @@ def test_a_number_that_two_share_is_nobody(shop: Program, database: Database, ke
         assert session.get_one(Bill, owed["id"]).customer_id == people[1].id
 
 
-def test_one_merchant_sees_nothing_of_another(client: FlaskClient, database: Database, shop: Program) -> None:
-    customer = refer(shop)
-    bill = bill_of(shop, customer)
-    text = shop.made("/texts", {"text": "Water of the quarter"})
-    bought = {"customer": customer, "amount_minor": 1, "currency": "USD", "product_kind": "book"}
-    purchase, card = shop.made("/purchases", bought), shop.made("/cards", {"customer": customer})
-    other = program(client, database, "Other Shop")
-    ids = {"customer_id": customer, "bill_id": bill["id"], "text_id": text["id"]}
-    ids |= {"purchase_id": purchase["id"], "card_id": card["id"]}
-    walked = 0
-    for found in OPERATIONS:
-        if found.path.count("{") == 0:
-            if found.method == "GET":
-                assert other.get(found.path).get_json() == {"data": [], "next": None}
-                walked += 1
-            continue
-        path = found.path.format_map({p: ids.get(p, "0" * 16) for p in found.parameters})
-        given = {"GET": other.get, "POST": other.post, "DELETE": other.delete}[found.method](path)
-        assert given.status_code in (404, 422), (path, given.text)
-        walked += 1
-    assert walked > 10
-    assert shop.get(f"/bills/{bill['id']}").get_json()["status"] == "open"
-    problem(other.post("/bills", {"customer": customer, "amount_minor": 1, "currency": "USD"}), 404, "not_found")
-    problem(other.post("/purchases", bought), 404, "not_found")
-    problem(other.post("/cards", {"customer": customer}), 404, "not_found")
-    (item,) = other.made("/purchases:batch", {"items": [bought | {"idempotency_key": new_id()}]})["items"]
-    assert item["status"] == 404
-    for path in ("/bills", "/purchases", "/cards"):
-        assert other.get(path, customer=customer).get_json()["data"] == []
-
-
 # --- requests
 
 
@@ -238,8 +209,6 @@ def test_lists_come_in_pages(shop: Program) -> None:
 def test_too_many_requests_are_told_when_to_come_back(
     client: FlaskClient, database: Database, shop: Program, pages: Flask, redis_client: Any
 ) -> None:
-    from dataclasses import replace
-
     from ivr.api.limits import RateLimit
 
     desk = pages.extensions["ivr.api"]
@@ -273,6 +242,14 @@ def test_a_text_is_used_once_it_is_approved(shop: Program, database: Database) -
         session.get_one(MerchantText, text["id"]).approved_at = now()
     assert shop.made("/bills", asked)["description"] == text["text"]
     assert shop.get(f"/texts/{text['id']}").get_json()["status"] == "approved"
+
+
+def test_a_text_proposed_several_times_at_once_is_one(shop: Program, pages: Flask) -> None:
+    shops = [replace(shop, client=pages.test_client()) for _ in range(4)]
+    with ThreadPoolExecutor(len(shops)) as pool:
+        made = list(pool.map(lambda one: one.made("/texts", {"text": "Water of the quarter"}), shops))
+    assert [made[0]] * 4 == made
+    assert shop.get("/texts").get_json()["data"] == [made[0]]
 
 
 @pytest.mark.parametrize(
@@ -309,8 +286,6 @@ def test_webhooks_go_to_registered_origins_and_public_addresses(registered: Prog
 def test_a_webhooks_secret_is_told_to_who_makes_it(
     registered: Program, database: Database, pages: Flask, settings: Settings
 ) -> None:
-    from dataclasses import replace
-
     desk = pages.extensions["ivr.api"]
     open_ = settings.model_copy(update={"webhooks_to_private": True})
     pages.extensions["ivr.api"] = replace(desk, services=replace(desk.services, settings=open_))

@@ -39,6 +39,25 @@ def test_only_the_pin_that_was_set_is_right(
         assert not check_pin(session, customer.id, PIN, keyring)
 
 
+def test_what_was_compared_before_says_nothing_of_other_digits_or_of_a_new_pin(
+    database: Database, customer: Customer, keyring: Keyring, now: datetime
+) -> None:
+    with database.transaction() as session:
+        other = add_customer(session, phones=[], now=now)
+        for one in (customer, other):
+            set_pin(session, one.id, PIN, keyring, now)
+        right = pins.compare(session.get(Pin, customer.id), customer.id, PIN, keyring)
+        wrong = pins.compare(session.get(Pin, customer.id), customer.id, "905144", keyring)
+        assert PIN not in repr(right)
+        assert check_pin(session, customer.id, PIN, keyring, right)
+        assert not check_pin(session, customer.id, "905144", keyring, wrong)
+        assert not check_pin(session, customer.id, "905144", keyring, right)
+        assert check_pin(session, other.id, PIN, keyring, wrong)
+        set_pin(session, customer.id, "905144", keyring, now)
+        assert not check_pin(session, customer.id, PIN, keyring, right)
+        assert check_pin(session, customer.id, "905144", keyring, wrong)
+
+
 def test_a_customer_without_a_pin_costs_the_same_hash(
     database: Database, customer: Customer, keyring: Keyring, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,6 +68,7 @@ def test_a_customer_without_a_pin_costs_the_same_hash(
             self.verified.append(str(hash).rsplit("$", 2)[0])  # the parameters
             return super().verify(hash, password)
 
+    pins._no_pin.cache_clear()  # it was made at the cost of other tests
     monkeypatch.setattr(pins, "_HASHER", Counting(time_cost=2, memory_cost=19 * 1024, parallelism=1))
     with database.transaction() as session:
         for pin in (PIN, "", "12345x"):

@@ -266,15 +266,6 @@ def test_an_export_overwrites_nothing_and_what_was_not_written_is_not_audited(de
     assert desk.audit() == []
 
 
-def test_a_key_is_rotated_and_the_older_one_named_when_no_row_needs_it(desk: Desk) -> None:
-    old_id, _ = desk.keyring.active("voiceprint")
-    assert "restart the service" in desk.ok("rotate-key")
-    assert kept(desk.database, Keyring.load(process_settings()), desk.customer.id) == 1
-    assert old_id in desk.ok("reseal")
-    assert kept(desk.database, Keyring.load(process_settings()), desk.customer.id) == 1
-    assert desk.audit() == ["voiceprint.key_rotated", "voiceprint.resealed"]
-
-
 def test_nothing_of_a_voice_can_be_read_in_the_database(desk: Desk) -> None:
     with sqlite3.connect(desk.folder / "ivr.sqlite3") as db:
         rows = b"".join(sealed for table in ("voiceprints", "utterance_prints", "voice_secrets")

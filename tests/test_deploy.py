@@ -65,6 +65,19 @@ def test_what_kubernetes_is_told(name: str) -> None:
             assert all(c["securityContext"]["readOnlyRootFilesystem"] for c in pod["containers"])
 
 
+def test_the_ingress_lets_only_named_addresses_reach_the_console() -> None:
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "network.yaml").read_text())
+    reached = {
+        path["path"]: document["metadata"]["annotations"].get("nginx.ingress.kubernetes.io/whitelist-source-range")
+        for document in documents
+        if document["kind"] == "Ingress"
+        for rule in document["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    assert reached.pop("/desk")
+    assert not {"/", "/metrics"} & reached.keys()
+
+
 def test_kustomize_names_every_file() -> None:
     named = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["resources"]
     assert sorted(named) == sorted(p.name for p in (DEPLOY / "kubernetes").iterdir() if p.name != "kustomization.yaml")
@@ -84,7 +97,7 @@ def test_the_systemd_units(name: str, tmp_path: Path) -> None:
 
 def test_every_setting_that_is_named_exists() -> None:
     ours = {f"IVR_{name.upper()}" for name in Settings.model_fields}
-    ours |= {"IVR_BIND", "IVR_THREADS", "IVR_DOMAIN", "IVR_UPSTREAM"}  # of gunicorn, and of the proxy
+    ours |= {"IVR_BIND", "IVR_THREADS", "IVR_DOMAIN", "IVR_UPSTREAM", "IVR_DESK_FROM"}  # of gunicorn, and of the proxy
     named = {
         word
         for path in DEPLOY.rglob("*")
@@ -115,9 +128,9 @@ def test_gunicorn_takes_its_settings(tmp_path: Path) -> None:
 
 def test_keys_are_made_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    assert CliRunner().invoke(main, ["keys", str(path)]).exit_code == 0
+    assert CliRunner().invoke(main, ["keys", "make", str(path)]).exit_code == 0
     made = path.read_text()
-    assert CliRunner().invoke(main, ["keys", str(path)]).exit_code == 1
+    assert CliRunner().invoke(main, ["keys", "make", str(path)]).exit_code == 1
     assert path.read_text() == made
     assert path.stat().st_mode & 0o077 == 0
     Keyring.load(Settings(keys_file=path, digit_model_dir=tmp_path, voice_model_dir=tmp_path, _env_file=None))

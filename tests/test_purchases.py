@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -13,23 +16,30 @@ from flask import Flask
 from people_support import OTHER_PIN, PIN, WRONG_PIN, Browser, add_person, appoint, sent
 from purchases_support import ORIGIN, Buyer, page_path, purchase_of, refer_to, register_origin, standing, work
 from sqlalchemy import select
+from webhooks_support import Merchant as Server
 
+from ivr.api.client import PaymentMessage, PurchaseMessage, verify_webhook
 from ivr.approval import addresses
 from ivr.approval.models import Answer, ApprovalRequest
 from ivr.approval.policy import Role
 from ivr.approval.requests import answer
-from ivr.customers import accounts
+from ivr.customers import accounts, budget, pins
 from ivr.customers.accounts import PurchaseAccount
 from ivr.customers.cards import add_card
 from ivr.customers.models import Bill, BillStatus, Card, Customer, FailureBudget, new_id
+from ivr.jobs import Job
 from ivr.keys import Keyring
 from ivr.payments.models import Payment
+from ivr.purchases import buy
 from ivr.purchases.models import Purchase
 from ivr.purchases.pages import set_page
 from ivr.settings import Settings
 from ivr.store.db import Database
+from ivr.webhooks import outbox
+from ivr.webhooks.deliver import endpoint_secret
+from ivr.webhooks.register import add_endpoint
 
-pytest_plugins = ["people_fixtures"]
+pytest_plugins = ["people_fixtures", "webhooks_fixtures"]
 
 
 @pytest.fixture
@@ -132,6 +142,36 @@ def test_five_wrong_tries_end_it_alike_for_known_and_unknown(
         assert session.get_one(FailureBudget, (customer.id, True)).total == 0
     buyer.sign()
     assert standing(shop, known) == ("failed", "unknown_user")
+
+
+def test_who_guesses_in_parallel_guesses_no_more_than_the_budget(
+    shop: Program, buys: Callable[..., Any], database: Database, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All PINs are compared while somebody else writes, so nobody waits for the comparing; then each is judged."""
+    compare, compared = pins.compare, threading.Semaphore(0)
+
+    def counted(*arguments: Any) -> pins.Compared:
+        found = compare(*arguments)
+        compared.release()
+        return found
+
+    monkeypatch.setattr(pins, "compare", counted)
+    guesses = [f"73028{n}" for n in range(8)]
+    buyers = [buys()[1] for _ in guesses]
+    for buyer in buyers:
+        buyer.browser.get(buyer.path)
+    with ThreadPoolExecutor(len(guesses)) as pool:
+        with database.transaction() as session:
+            budget.hold(session, [customer.id])
+            answers = [pool.submit(buyer.sign, guess) for buyer, guess in zip(buyers, guesses, strict=True)]
+            assert all(compared.acquire(timeout=8) for _ in guesses)
+        assert {answer.result().status_code for answer in answers} == {200}
+    with database.transaction() as session:
+        assert session.get_one(FailureBudget, (customer.id, False)).total == budget.FREE_IN_A_ROW
+    purchase, buyer = buys()
+    buyer.sign(PIN)
+    assert buyer.sees("This did not work.")
+    assert standing(shop, purchase) == ("open", None)
 
 
 def test_somebody_elses_pin_is_worth_nothing_and_is_not_counted(
@@ -436,6 +476,92 @@ def test_she_is_told_when_her_account_is_opened(
     buyer.sign()
     buyer.confirm()
     assert sent(database, customer, "purchases.opened", keyring) == {"last4": "4242"}
+
+
+# --- the merchant is told
+
+
+@pytest.fixture
+def told(
+    shop: Program, merchant: Server, database: Database, keyring: Keyring, settings: Settings
+) -> Callable[[], list[tuple[str, Any]]]:
+    """Have a worker do what is due; then what the merchant's server has taken, checked and read as its program does."""
+    with database.transaction() as session:
+        url, name = merchant.url, "City Water"
+        endpoint = add_endpoint(session, keyring, merchant=name, url=url, now=now(), allow_private=True)
+    key = endpoint_secret(keyring, endpoint)
+
+    def read() -> list[tuple[str, Any]]:
+        work(settings.model_copy(update={"webhooks_to_private": True}))
+        for headers, body in merchant.got:
+            verify_webhook(key, headers, body, now())
+        messages = [_message(body) for _, body in merchant.got]
+        return [(message.type, message.data) for message in messages]
+
+    return read
+
+
+def _message(body: bytes) -> PaymentMessage | PurchaseMessage:
+    of_payment = json.loads(body)["type"].startswith("payment.")
+    return (PaymentMessage if of_payment else PurchaseMessage).model_validate_json(body)
+
+
+def test_a_purchase_that_ends_without_a_payment_is_told_once(
+    shop: Program, buys: Callable[..., Any], database: Database, told: Callable[[], Any], merchant: Server
+) -> None:
+    cancelled, buyer = buys()
+    for _ in range(2):
+        buyer.browser.post(buyer.path, do="cancel")
+    assert [(kind, data.purchase, data.result) for kind, data in told()] == [
+        ("purchase.cancelled", cancelled["id"], "cancelled")
+    ]
+    refused, buyer = buys(accounts.MOST_A_PURCHASE_MINOR + 1)
+    buyer.sign()
+    buyer.confirm()
+    unknown, buyer = buys()
+    for _ in range(5):
+        buyer.sign(WRONG_PIN)
+    assert [(kind, data.purchase, data.result) for kind, data in told()[1:]] == [
+        ("purchase.refused", refused["id"], "not_allowed"),
+        ("purchase.refused", unknown["id"], "unknown_user"),
+    ]
+    with database.transaction() as session:
+        assert outbox.replay(session, refused["id"], now()) == 1
+    kind, data = told()[3]
+    assert merchant.ids()[3] == merchant.ids()[1]
+    assert (kind, data.customer, data.amount_minor, data.currency) == (
+        "purchase.refused", refused["customer"], refused["amount_minor"], "USD",
+    )  # fmt: skip
+
+
+def test_a_purchase_that_nobody_confirms_is_told_to_be_over(
+    shop: Program,
+    buys: Callable[..., Any],
+    database: Database,
+    told: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(buy, "ENDED_AT_ONCE", 2)
+    late = [buys()[0] for _ in range(5)]
+    _, waiting = late.pop(), late.pop()
+    confirmed, buyer = buys()
+    buyer.sign()
+    buyer.confirm()
+    assert [kind for kind, _ in told()] == ["payment.paid"]  # of the others it is not the time yet
+    with database.transaction() as session:
+        for one in [*late, confirmed]:
+            session.get_one(Purchase, one["id"]).expires_at = now() - timedelta(seconds=1)
+        due = session.scalars(select(Job).where(Job.kind == buy.EXPIRE_JOB)).all()
+        assert len(due) <= 2  # one a minute, however many purchases
+        for job in due:
+            assert now() < job.run_at <= now() + buy.LIFE + timedelta(minutes=1)
+            job.run_at = now()
+    messages = told()[1:]
+    assert {kind for kind, _ in messages} == {"purchase.expired"}
+    assert {data.purchase for _, data in messages} == {one["id"] for one in late}
+    assert standing(shop, late[0]) == ("failed", "expired")
+    assert standing(shop, confirmed) == ("paid", "paid")
+    assert standing(shop, waiting) == ("open", None)
 
 
 # --- many at once

@@ -113,6 +113,8 @@ def test_rows_that_others_name_survive_the_columns_of_approvals(bare: Database) 
 def test_migrations_only_add() -> None:
     """Old code runs on the new tables while processes are replaced one after the other."""
     for path in sorted((Path(migrations.__file__).parent / "versions").glob("[0-9]*.py")):
-        upgrade_ = path.read_text().split("def downgrade")[0]
+        lines = path.read_text().split("def downgrade")[0].splitlines()
+        # What may be missing from now on, old code goes on to write.
+        upgrade_ = "\n".join(one for one in lines if not ("alter_column" in one and "nullable=True" in one))
         taken = [call for call in ("drop_table", "drop_column", "rename_table", "alter_column") if call in upgrade_]
         assert not taken or path.name[:4] <= "0010", f"{path.name}: {taken}"

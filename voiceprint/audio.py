@@ -10,7 +10,6 @@ from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 Pcm = NDArray[np.float32]
 
@@ -48,6 +47,8 @@ def resample(speech: Pcm, from_hz: int, to_hz: int) -> Pcm:
     """Polyphase resampling; the same array where the rates agree."""
     if from_hz == to_hz or not len(speech):
         return speech
+    from scipy.signal import resample_poly  # slow to import, and most audio is at the rate that it is wanted at
+
     divisor = gcd(from_hz, to_hz)
     return np.asarray(resample_poly(speech, to_hz // divisor, from_hz // divisor), np.float32)
 

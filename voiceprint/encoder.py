@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from voiceprint.audio import Pcm, activity, resample, to_float
@@ -39,6 +38,9 @@ class Encoder:
     def __init__(self, model: SpeakerRecognition, manifest: Manifest) -> None:
         self._model = model
         self._room = threading.BoundedSemaphore(MOST_WAITING)
+        import torch  # takes seconds, and many processes that know of voices embed none
+
+        self._torch = torch
         # The number of threads is a setting of the calling thread; more than one only wait for each other.
         self._worker = ThreadPoolExecutor(1, "voiceprint", initializer=torch.set_num_threads, initargs=(1,))
         self.model_id = manifest.model_id
@@ -83,8 +85,8 @@ class Encoder:
             self._room.release()
 
     def _encode(self, speech: Pcm) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            embedding = self._model.encode_batch(torch.from_numpy(speech)[None])
+        with self._torch.inference_mode():
+            embedding = self._model.encode_batch(self._torch.from_numpy(speech)[None])
         return unit(embedding.reshape(-1).numpy())
 
 

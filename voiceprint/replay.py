@@ -21,7 +21,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.fft import rfft
 
 from voiceprint.audio import to_float
 
@@ -134,7 +133,7 @@ def _pieces(speech: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 def _fine(frames: Floats) -> Floats:
     """The logarithm of the spectrum over its envelope; shape (frames, bins with a margin at both ends)."""
-    power = np.abs(rfft(frames * np.hanning(_WINDOW).astype(np.float32), axis=1)) ** 2
+    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW).astype(np.float32), axis=1)) ** 2
     sums = np.cumsum(np.pad(power, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
     bins = np.arange(_LOW - _MARGIN, _HIGH + _MARGIN)
     envelope = (sums[:, bins + _ENVELOPE + 1] - sums[:, bins - _ENVELOPE]) / (2 * _ENVELOPE + 1)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from rich.console import Console
 
 import bench.api
-from bench.api import purchases
-from bench.api.bars import Bars
+from bench.api import charges, purchases
+from bench.bars import Bars
 from ivr import log
 
-PARTS = {"purchases": purchases.measure}
+PARTS = {"purchases": purchases.measure, "charges": charges.measure}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--purchases", type=int, default=96, help="at each number of buyers")
     parser.add_argument("--batch", type=int, default=2000, help="purchases asked for in batches of 200")
+    parser.add_argument("--charges", type=int, default=100, help="of an app, by voice")
     options = parser.parse_args(arguments)
     log.configure("CRITICAL")
     bars, console = Bars(), Console(width=100)

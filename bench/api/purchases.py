@@ -24,7 +24,7 @@ from rich.table import Table
 from sqlalchemy import make_url
 from werkzeug.test import TestResponse
 
-from bench.api.bars import Bars
+from bench.bars import Bars
 from bench.faults.processes import end, fork, postgresql, start_bank
 from bench.payments import Timed
 from ivr import log

@@ -1,1 +1,1 @@
-"""HTTP interfaces for the machines of others: banks."""
+"""HTTP interfaces for the machines of others: merchants, their apps, banks."""

@@ -20,19 +20,40 @@ import requests
 from pydantic import BaseModel
 
 from ivr.api import problems
-from ivr.api.lists import MOST, Page
-from ivr.api.operations import PREFIX
 from ivr.api.problems import Problem
-from ivr.api.v1.app_charges import AppCharge, AskedAppCharge, NewAppCharge
-from ivr.api.v1.apps import App, Binding, NewBinding
-from ivr.api.v1.bills import Bill, NewBill
-from ivr.api.v1.cards import Card, NewCard
-from ivr.api.v1.customers import Customer, NewCustomer
-from ivr.api.v1.payments import Amount, Payment
-from ivr.api.v1.purchases import Batch, BatchAnswers, BatchItem, NewPurchase, Purchase
-from ivr.api.v1.refunds import NewRefund, Refund
-from ivr.api.v1.texts import NewText, Text
-from ivr.api.v1.webhooks import MadeWebhook, NewWebhook, Webhook
+from ivr.api.shapes import (
+    MOST,
+    PREFIX,
+    Amount,
+    App,
+    AppCharge,
+    AskedAppCharge,
+    Batch,
+    BatchAnswers,
+    BatchItem,
+    Bill,
+    Binding,
+    Card,
+    Customer,
+    MadeWebhook,
+    NewAppCharge,
+    NewBill,
+    NewBinding,
+    NewCard,
+    NewCustomer,
+    NewPurchase,
+    NewRefund,
+    NewText,
+    NewWebhook,
+    Page,
+    Payment,
+    PaymentMessage,
+    Purchase,
+    PurchaseMessage,
+    Refund,
+    Text,
+    Webhook,
+)  # fmt: skip
 from ivr.webhooks.signature import BadSignature
 from ivr.webhooks.signature import verified as verify_webhook
 
@@ -40,7 +61,8 @@ __all__ = [
     "Amount", "App", "AppCharge", "AskedAppCharge", "BadSignature", "Batch", "BatchAnswers", "BatchItem",
     "Bill", "Binding", "Card", "Client", "Customer", "MadeWebhook", "NewAppCharge", "NewBill", "NewBinding",
     "NewCard", "NewCustomer", "NewPurchase", "NewRefund", "NewText", "NewWebhook", "OtherProblem", "Payment",
-    "Problem", "Purchase", "Refund", "Text", "Unanswered", "Webhook", "problems", "verify_webhook",
+    "PaymentMessage", "Problem", "Purchase", "PurchaseMessage", "Refund", "Text", "Unanswered", "Webhook", "problems",
+    "verify_webhook",
 ]  # fmt: skip
 
 TIMEOUT_S = 15.0

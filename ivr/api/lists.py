@@ -6,32 +6,15 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ivr.api.problems import Invalid
+from ivr.api.shapes import Page, PageQuery
 
-MOST = 200
 T = TypeVar("T")
-
-
-class Page(BaseModel, Generic[T]):
-    """A part of a list. ``next`` is the cursor of the part after it, null at the end."""
-
-    data: list[T]
-    next: str | None
-
-
-class PageQuery(BaseModel):
-    """Which part of a list."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(50, ge=1, le=MOST)
-    cursor: str | None = Field(None, max_length=200, description="`next` of the page before.")
 
 
 def page(

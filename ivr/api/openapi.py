@@ -9,10 +9,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ivr.api import problems
-from ivr.api.operations import OPERATIONS, PREFIX, Operation
+from ivr.api.operations import OPERATIONS, Operation
+from ivr.api.shapes import PREFIX, PaymentMessage, PurchaseMessage
 
 VERSION = "1.0.0"
 _REF = "#/components/schemas/"
+MESSAGES: dict[str, type[BaseModel]] = {"payment": PaymentMessage, "purchase": PurchaseMessage}
+"""What we send to webhooks."""
 
 _PROBLEM = {
     "type": "object",
@@ -41,6 +44,7 @@ def description(public_url: str | None) -> dict[str, Any]:
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((op.sent, "validation") for op in OPERATIONS if op.sent and op.writes),
         *((op.returns, "serialization") for op in OPERATIONS if op.returns),
+        *((model, "serialization") for model in MESSAGES.values()),
     ]
     refs, defined = models_json_schema(list(dict.fromkeys(models)), ref_template=_REF + "{model}")
     paths: dict[str, Any] = {}
@@ -57,6 +61,7 @@ def description(public_url: str | None) -> dict[str, Any]:
         "servers": [{"url": (public_url or "").rstrip("/") or "/"}],
         "security": [{"key": []}],
         "paths": paths,
+        "webhooks": {name: _message(model, refs) for name, model in MESSAGES.items()},
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas | {"Problem": _PROBLEM},
@@ -89,6 +94,26 @@ def _operation(op: Operation, refs: Any) -> dict[str, Any]:
     return described
 
 
+def _message(model: type[BaseModel], refs: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "operationId": f"{model.__name__[0].lower()}{model.__name__[1:]}",
+        "summary": (model.__doc__ or "").split("\n")[0],
+        "description": "To the URLs of `/v1/webhooks`, signed as Standard Webhooks 1.0 says, until it is taken.",
+        "security": [],
+        "parameters": [_in_header(name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": refs[model, "serialization"]}},
+        },
+        "responses": {"2XX": {"description": "Taken; anything else, and it comes again."}},
+    }
+    return {"post": told}
+
+
+def _in_header(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+
+
 def _in_path(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": _ROW_ID}
 
@@ -116,16 +141,24 @@ def _responses(op: Operation, refs: Any) -> dict[str, Any]:
     if op.links:
         done["links"] = {name: _link(name) for name in op.links}
     responses = {str(op.status if op.returns else 204): done}
-    always = problems.WRITING if op.method == "POST" else problems.READING
-    always += (problems.NotNow,) if op.writes else ()
-    missing = (problems.NotFound,) if op.parameters else ()
-    for problem in sorted({*always, *missing, *op.problems, problems.Unavailable}, key=lambda p: (p.status, p.code)):
+    for problem in sorted(_problems(op), key=lambda problem: (problem.status, problem.code)):
         found = responses.setdefault(
             str(problem.status),
             {"description": "", "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}},
         )
         found["description"] = "; ".join(filter(None, [found["description"], f"{problem.title} (`{problem.code}`)"]))
     return responses
+
+
+def _problems(op: Operation) -> set[type[problems.Problem]]:
+    found = {*problems.ALWAYS, *op.problems}
+    if op.sent:
+        found |= {problems.Invalid, *(problems.SENDING if op.writes else ())}
+    if op.method == "POST":
+        found |= {problems.Invalid, problems.KeyUsed}  # without an Idempotency-Key, or with one that was used
+    if op.parameters:
+        found.add(problems.NotFound)
+    return found
 
 
 def _link(name: str) -> dict[str, Any]:

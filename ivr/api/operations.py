@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import redis
 import structlog
 from flask import Blueprint, Response, current_app, json, request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
@@ -23,6 +23,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntit
 from ivr.api import keys, problems
 from ivr.api.limits import RateLimit
 from ivr.api.models import ApiKey
+from ivr.api.responses import answer, refusal
+from ivr.api.shapes import PREFIX
 from ivr.customers.errors import InvalidInput
 from ivr.customers.merchants import Merchant
 from ivr.keys import Keyring
@@ -31,19 +33,13 @@ from ivr.payments.bank import Capabilities
 from ivr.payments.processor import IdempotencyConflict, PaymentError, execute
 from ivr.services import Services
 
-PREFIX, EXTENSION = "/v1", "ivr.api"
+EXTENSION = "ivr.api"
 LONGEST_BODY_BYTES = 16 * 1024
 ROW_ID = re.compile(r"[0-9a-f]{16}")
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{8,64}")
 
 log = structlog.get_logger(__name__)
 blueprint = Blueprint("api", __name__, url_prefix=PREFIX)
-
-
-class Data(BaseModel):
-    """What is sent to us and by us. Errors do not repeat what was sent: a card number may have got in."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, frozen=True)
 
 
 @dataclass(frozen=True)
@@ -167,13 +163,13 @@ def _serve(found: Operation, path: dict[str, str]) -> Response:
     try:
         return _answer(found, path)
     except problems.Problem as problem:
-        return problem.response()
+        return refusal(problem)
     except (redis.RedisError, OperationalError) as error:
         log.error("request not answered", operation=found.name, error=type(error).__name__)
         told = "whether it was carried out is not known; send the same request again, with its Idempotency-Key"
-        return problems.Unavailable(told, {"Retry-After": "1"}).response()
+        return refusal(problems.Unavailable(told, {"Retry-After": "1"}))
     except IntegrityError:
-        return problems.NotNow("another request did the same at this moment; send it again").response()
+        return refusal(problems.NotNow("another request did the same at this moment; send it again"))
 
 
 def _answer(found: Operation, path: dict[str, str]) -> Response:
@@ -290,4 +286,4 @@ def http_error(error: HTTPException) -> HTTPException | Response:
         "detail": "see the description under /v1/openapi.json",
     }
     allowed = getattr(error, "valid_methods", None)
-    return problems.answer(document, error.code or 500, {"Allow": ", ".join(sorted(allowed))} if allowed else None)
+    return answer(document, error.code or 500, {"Allow": ", ".join(sorted(allowed))} if allowed else None)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flask import Response, json
-
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -32,13 +30,6 @@ class Problem(Exception):
             "detail": self.detail,
         }
         return document | ({"errors": self.faults} if self.faults else {})
-
-    def response(self) -> Response:
-        return answer(self.document(), self.status, self.headers)
-
-
-def answer(document: Mapping[str, Any], status: int, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(json.dumps(document), status, dict(headers or {}), mimetype=MEDIA_TYPE)
 
 
 class BadRequest(Problem):
@@ -85,6 +76,6 @@ class Unavailable(Problem):
     status, code, title = 503, "unavailable", "Try again later"
 
 
-ALWAYS: tuple[type[Problem], ...] = (NoKey, NoScope, TooMany)
-READING: tuple[type[Problem], ...] = (*ALWAYS, Invalid)
-WRITING: tuple[type[Problem], ...] = (*READING, BadRequest, KeyUsed, TooLong, WrongType)
+ALWAYS: tuple[type[Problem], ...] = (NoKey, NoScope, TooMany, Unavailable)
+SENDING: tuple[type[Problem], ...] = (BadRequest, TooLong, WrongType)
+"""Where there is a body."""

@@ -27,6 +27,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from ivr.api import problems
 from ivr.api.asking import Asking, addresses, asking
 from ivr.api.operations import ROW_ID, Desk, api_desk, blueprint
+from ivr.api.responses import refusal
 from ivr.call.judging import charge as judging
 from ivr.call.judging.judge import FLOOR_S
 from ivr.customers import apps
@@ -74,12 +75,12 @@ def _answering(view: Callable[[str], Response]) -> Callable[[str], Response]:
         try:
             response = view(charge_id)
         except problems.Problem as problem:
-            response = problem.response()
+            response = refusal(problem)
         except EncoderBusy:
-            response = problems.Unavailable("too many are speaking", {"Retry-After": "1"}).response()
+            response = refusal(problems.Unavailable("too many are speaking", {"Retry-After": "1"}))
         except (redis.RedisError, OperationalError) as error:
             log.error("answer not judged", error=type(error).__name__)
-            response = problems.Unavailable("send the answer again", {"Retry-After": "1"}).response()
+            response = refusal(problems.Unavailable("send the answer again", {"Retry-After": "1"}))
         response.headers.update(CORS)
         return response
 

@@ -14,15 +14,25 @@ from ivr.keys import Keyring
 
 
 def by_pin(
-    session: Session, customer_id: str, pin: str, keyring: Keyring, where: str, now: datetime, *, attested: bool = True
+    session: Session,
+    customer_id: str,
+    pin: str,
+    keyring: Keyring,
+    where: str,
+    now: datetime,
+    *,
+    attested: bool = True,
+    compared: pins.Compared | None = None,
 ) -> bool:
     """Whether this is her PIN and her failure budget is not spent. A wrong one is counted: commit in any case.
 
     ``where`` names the page or call, for the record of failures. ``attested``: she came by what only she has, such
     as a link to her own contact; else failures are counted as those of a call that merely claims her number.
+    ``compared``: see ``pins.check_pin``. However many compare at once, each is judged here by what is left to guess.
     """
     budget.hold(session, [customer_id])
-    right = pins.check_pin(session, customer_id, pin, keyring)  # also when locked: the time it takes tells nothing
+    # Also when locked: the time it takes tells nothing.
+    right = pins.check_pin(session, customer_id, pin, keyring, compared)
     if budget.is_locked(session, customer_id, now, attested=attested):
         return False
     if right:

@@ -23,7 +23,7 @@ from flask import current_app
 from flask_sock import Sock  # type: ignore[import-untyped]
 from simple_websocket import ConnectionClosed, Server  # type: ignore[import-untyped]
 
-from ivr import metrics
+from ivr import metrics, tracing
 from ivr.call.flow import Call, Event
 from ivr.call.listening import expectation
 from ivr.call.prompts import recording
@@ -92,10 +92,10 @@ def _listen(ws: Server, services: Services) -> None:
     try:
         listening = Listening(services.digit_model(call.locale), expectation(call))
         turn = Turn(ws, stream_sid, answer, listening)
-        with metrics.LISTENING.track_inprogress():
+        with metrics.LISTENING.track_inprogress(), tracing.span("listen", sid, step=answer.step, state=call.state):
             whole = turn.run()
         if whole:
-            with metrics.TURN_S.labels(call.state).time():
+            with metrics.TURN_S.labels(call.state).time(), tracing.span("conclude", sid, state=call.state):
                 services.judge.conclude(answer.step, call, turn.listening.close())
     finally:
         # A turn that was not judged is asked again; where it was, the first outcome stands.

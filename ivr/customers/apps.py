@@ -19,10 +19,11 @@ from ivr.customers import audit, bills, merchants
 from ivr.customers.cards import authorised_cards
 from ivr.customers.errors import InvalidInput
 from ivr.customers.lookup import lock_customer
-from ivr.customers.merchants import LONGEST_SPOKEN, Merchant, MerchantCustomer, NameTaken, spoken_text
+from ivr.customers.merchants import Merchant, MerchantCustomer, NameTaken, spoken_text
 from ivr.customers.models import Card, new_id
 from ivr.customers.money import check_currency
 from ivr.customers.notices import notify
+from ivr.customers.text import LONGEST_SPOKEN
 from ivr.customers.voiceprints import voiceprint_of
 from ivr.keys import Keyring
 from ivr.payments.models import Payment

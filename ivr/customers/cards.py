@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import date, datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from ivr.customers.errors import InvalidInput
@@ -109,14 +109,16 @@ def authorised_cards(session: Session, customer_id: str, today: date) -> list[Ca
     """The customer's cards, oldest first, that are not revoked and are in or before their last month."""
     query = (
         select(Card)
-        .where(
-            Card.customer_id == customer_id,
-            Card.revoked_at.is_(None),
-            or_(Card.exp_year > today.year, (Card.exp_year == today.year) & (Card.exp_month >= today.month)),
-        )
+        .where(Card.customer_id == customer_id, still_authorised(today))
         .order_by(Card.authorised_at, Card.id)
     )
     return list(session.scalars(query))
+
+
+def still_authorised(today: date) -> ColumnElement[bool]:
+    """That a card is not revoked, and in or before its last month."""
+    in_date = or_(Card.exp_year > today.year, (Card.exp_year == today.year) & (Card.exp_month >= today.month))
+    return Card.revoked_at.is_(None) & in_date
 
 
 def revoke_card(session: Session, card_id: str, now: datetime) -> Card:

@@ -17,11 +17,10 @@ from ivr.customers.errors import InvalidInput
 from ivr.customers.lookup import customer_by_number, customers_for_caller, normalise_caller
 from ivr.customers.models import Bill, Customer, new_id
 from ivr.customers.money import check_currency
-from ivr.customers.text import clean_text
+from ivr.customers.text import LONGEST_SPOKEN, clean_text
 from ivr.log import scrub
 from ivr.store.db import Base
 
-LONGEST_SPOKEN = 80
 _DIGITS = re.compile(r"\d(?:[ .,/-]?\d){3,}")
 _LINK = re.compile(r"://|www\.|@|\w\.[^\W\d_]{2,}", re.IGNORECASE)
 
@@ -181,15 +180,19 @@ def refer(
     return made
 
 
-def resolve(session: Session, referred: MerchantCustomer) -> Customer | None:
-    """The customer who is meant, if one alone is; kept from then on."""
+def meant(session: Session, referred: MerchantCustomer) -> Customer | None:
+    """The customer who is meant, if one alone is."""
     if referred.customer_id is not None:
         return session.get_one(Customer, referred.customer_id)
     if referred.number is not None:
-        customer = customer_by_number(session, referred.number)
-    else:
-        found = customers_for_caller(session, referred.e164)
-        customer = found[0] if len(found) == 1 else None
+        return customer_by_number(session, referred.number)
+    found = customers_for_caller(session, referred.e164)
+    return found[0] if len(found) == 1 else None
+
+
+def resolve(session: Session, referred: MerchantCustomer) -> Customer | None:
+    """The same; kept from then on."""
+    customer = meant(session, referred)
     if customer is not None:
         referred.customer_id = customer.id
         session.flush()

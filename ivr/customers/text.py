@@ -7,6 +7,7 @@ import re
 from ivr.customers.errors import InvalidInput
 from ivr.speech.pan import LONGEST, SHORTEST, is_complete
 
+LONGEST_SPOKEN = 80
 _DIGITS = re.compile(rf"(?<!\d)\d(?:[ .-]?\d){{{SHORTEST - 1},{LONGEST - 1}}}(?!\d)")
 
 

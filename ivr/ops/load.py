@@ -7,14 +7,16 @@ number and a challenge at the pace of life, so a turn's time is what a caller wo
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from ivr.ops.demo import cast
 from ivr.ops.demo.stage import Stage
 from ivr.ops.simcarrier.record import CallRecord, Requested
 from ivr.ops.simcarrier.run import run_call
-from ivr.ops.simcarrier.scenario import Scenario, load
+from ivr.ops.simcarrier.scenario import Carrier, End, Scenario, load
 from ivr.payments.banks import connect
 from ivr.resources import shipped
 from ivr.settings import Settings
@@ -45,6 +47,7 @@ class LiveBank(Exception):
 class Load:
     """What some calls at once came to. Times in milliseconds, of every listening turn of every call."""
 
+    records: tuple[CallRecord, ...] = field(repr=False)  # of the calls that could be made at all
     calls: int
     failed: int
     turns_ms: tuple[float, ...]
@@ -68,34 +71,45 @@ def callers(settings: Settings, count: int) -> list[str]:
     if not connect(settings).test_only:
         raise LiveBank("the service of these settings debits real money: load one whose bank is the sandbox")
     database = Database(settings.sqlalchemy_url())
-    desk = Stage(settings, "", "", database, Keyring.load(settings), Path(), [])
-    now, block = datetime.now(UTC), secrets.randbelow(1000)
-    pan = cast.pans()[CARD]
+    desk = Stage(settings, (), "", database, Keyring.load(settings), Path(), [])
+    now, pan = datetime.now(UTC), cast.pans()[CARD]
     voices = sorted((shipped("fixtures/audio") / VOICE).glob("enrol*.wav"))
-    numbers = []
+    numbers = fresh_numbers(count)
     try:
-        for i in range(count):
-            number = f"+1500{block:03}{i:04}"
+        for number in numbers:
             member = cast.member(desk, number, [pan], now, voices=voices)
             cast.bill(desk, member.customer_id, 100, "Load Test", now)
-            numbers.append(number)
     finally:
         database.engine.dispose()
     return numbers
 
 
-def ring(settings: Settings, url: str, numbers: list[str], done: Callable[[], None] = lambda: None) -> Load:
-    """All of them call at once, over ``RAMP_S``."""
-    scenario = load(shipped(SCENARIO)).model_copy(update={"end": {}})
+def fresh_numbers(count: int) -> list[str]:
+    """Telephone numbers that nobody has."""
+    block = secrets.randbelow(1000)
+    return [f"+1500{block:03}{i:04}" for i in range(count)]
+
+
+def ring(
+    settings: Settings,
+    url: str,
+    numbers: Sequence[str],
+    done: Callable[[], None] = lambda: None,
+    scenario: Scenario | None = None,
+    over_s: float = RAMP_S,
+    paid: str = "pay.done",
+) -> Load:
+    """All of them call at once, beginning within ``over_s`` seconds. A call that does not hear ``paid`` failed."""
+    scenario = scenario or load(shipped(SCENARIO)).model_copy(update={"carrier": Carrier(), "end": End()})
     started = time.monotonic()
-    before_mb, cpu = _memory_mb(), _cpu_s()
+    before_mb, cpu = memory_mb(url), _cpu_s(url)
     most = [before_mb]
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(most, stop), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(most, stop, url), daemon=True)
     watcher.start()
 
     def one(i: int) -> CallRecord | None:
-        time.sleep(RAMP_S * i / len(numbers))
+        time.sleep(over_s * i / len(numbers))
         try:
             return _call(scenario, settings, url, numbers[i])
         except Exception:  # a service that falls over is a result
@@ -104,17 +118,17 @@ def ring(settings: Settings, url: str, numbers: list[str], done: Callable[[], No
             done()
 
     with ThreadPoolExecutor(len(numbers)) as pool:
-        records = list(pool.map(one, range(len(numbers))))
+        made = tuple(record for record in pool.map(one, range(len(numbers))) if record is not None)
     stop.set()
     watcher.join()
-    made = [record for record in records if record is not None]
     return Load(
+        records=made,
         calls=len(numbers),
-        failed=sum(record is None or "pay.done" not in record.heard for record in records),
+        failed=len(numbers) - sum(paid in record.heard for record in made),
         turns_ms=tuple(ms for record in made for ms in record.end_of_turn_ms),
         webhooks_ms=tuple(event.ms for record in made for event in record.of(Requested)),
         seconds=time.monotonic() - started,
-        cpu_s=_cpu_s() - cpu,
+        cpu_s=_cpu_s(url) - cpu,
         memory_mb=most[0] - before_mb,
         before_mb=before_mb,
     )
@@ -128,31 +142,36 @@ def _call(scenario: Scenario, settings: Settings, url: str, number: str) -> Call
         account_sid=settings.account_sid,
         auth_token=settings.auth_token.get_secret_value(),
         audio=shipped("fixtures/audio"),
+        values={f"card.{name}": pan for name, pan in cast.pans().items()},
     )
 
 
-def _watch(most: list[float], stop: threading.Event) -> None:
+def _watch(most: list[float], stop: threading.Event, url: str) -> None:
     while not stop.wait(0.5):
-        most[0] = max(most[0], _memory_mb())
+        most[0] = max(most[0], memory_mb(url))
 
 
-def _service() -> Iterator[Path]:
-    """The service's web processes on this machine; none when it runs elsewhere."""
+def service(url: str) -> Iterator[Path]:
+    """The web processes that serve ``url`` from this machine; none when they run elsewhere."""
+    bound = re.compile(rb"--bind[=\0]\S*:(\d+)\0")
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"ivr.app:create_app" in (path / "cmdline").read_bytes():
-                yield path
+            words = (path / "cmdline").read_bytes()
         except OSError:
             continue
+        port = bound.search(words)  # none: as the settings have it
+        if b"ivr.app:create_app()" in words and (port is None or int(port[1]) == urlsplit(url).port):
+            yield path
 
 
-def _cpu_s() -> float:
+def _cpu_s(url: str) -> float:
     total = 0.0
-    for path in _service():
+    for path in service(url):
         fields = (path / "stat").read_text().rsplit(")", 1)[1].split()
         total += (int(fields[11]) + int(fields[12])) / _TICKS
     return total
 
 
-def _memory_mb() -> float:
-    return sum(int((path / "statm").read_text().split()[1]) * _PAGE for path in _service()) / 1e6
+def memory_mb(url: str) -> float:
+    """Resident memory of the service's web processes on this machine."""
+    return sum(int((path / "statm").read_text().split()[1]) * _PAGE for path in service(url)) / 1e6

@@ -25,6 +25,7 @@ from redis import RedisError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr import tracing
 from ivr.customers.models import Bill, BillStatus, Card, Contact
 from ivr.jobs import Again, GiveUp, Held
 from ivr.payments import service
@@ -89,7 +90,8 @@ def debit(held: Held, bank: Bank, pending: PendingDebits | None = None) -> None:
         try:
             if pending and payment.state is State.AUTHORISED:  # before the bank asks for it; stored is it already
                 pending.put(as_pending(payment, order.card_token, order.merchant), datetime.now(UTC))
-            answer = ask(bank, payment, order)
+            with tracing.span("bank", payment.call_sid, payment=payment.id, state=payment.state):
+                answer = ask(bank, payment, order)
         except SetupMissing as error:
             log.error("payment needs a person", payment=payment.id, error=type(error).__name__, why=str(error))
             raise GiveUp(type(error).__name__) from error

@@ -16,7 +16,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from ivr import metrics
+from ivr import metrics, tracing
 from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
 from ivr.call import bill_calls
@@ -39,6 +39,7 @@ from ivr.payments.debit import debit, wait_before
 from ivr.payments.keeper import keep, keep_whole
 from ivr.payments.pending import PendingDebits
 from ivr.payments.refunds import REFUND_JOB, give_back
+from ivr.purchases import buy
 from ivr.settings import Settings
 from ivr.store import redis
 from ivr.store.db import Database
@@ -55,6 +56,7 @@ NOTICE_LANES = {
     frozenset(
         {approval_requests.TEND_JOB, telling.DIGEST_JOB, sign_in.CODE_JOB, card_requests.ASK_JOB, apps.BIND_JOB}
     ): 1,
+    frozenset({buy.EXPIRE_JOB}): 1,
     frozenset({ringing.RING_JOB, bill_calls.RING_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
@@ -90,6 +92,7 @@ HANDLERS: dict[str, Handler] = {
     bill_calls.RING_JOB: lambda held, services: bill_calls.ring(held, services.dial, services.settings.time_zone),
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
     apps.BIND_JOB: lambda held, _: app_links.ask(held),
+    buy.EXPIRE_JOB: lambda held, _: buy.end_expired(held, utc_now()),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 
@@ -176,7 +179,7 @@ def _work(
 def run_job(held: Held, services: Services) -> None:
     """Run one job and put it off, or take it off the queue, by what its handler says."""
     try:
-        with metrics.JOB_S.labels(held.kind).time():
+        with metrics.JOB_S.labels(held.kind).time(), tracing.span(f"job {held.kind}", job=held.job_id):
             outcome = _run(held, services)
         metrics.JOBS.labels(held.kind, outcome).inc()
     except LeaseLost:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from ivr import jobs
 from ivr.approval import addresses, gate, telling
 from ivr.approval.models import Address
 from ivr.approval.policy import Destination
@@ -25,17 +27,27 @@ from ivr.customers.models import Bill, Card, Customer, new_id
 from ivr.customers.money import check_currency
 from ivr.customers.text import clean_text
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional
+from ivr.jobs import Held
 from ivr.payments import service
 from ivr.payments.bank import Bank
 from ivr.payments.models import Payment
 from ivr.purchases.models import Purchase
 from ivr.purchases.pages import kind_of, page_for
 from ivr.purchases.results import Result, Status, standing
+from ivr.webhooks import outbox
 from ivr.webhooks.register import check_origin
 
+EXPIRE_JOB = "purchase.expire"
 LIFE = timedelta(minutes=15)
+ENDED_AT_ONCE = 50
+"""Of those expired, in one transaction: other writers are not to wait long."""
 GIVEN = "given"
 """Chooses the address that came with the purchase; the others go by the id of the address book's row."""
+
+_TOLD_AS: dict[Result, outbox.PurchaseKind] = {
+    Result.CANCELLED: "purchase.cancelled",
+    Result.EXPIRED: "purchase.expired",
+}
 
 
 class ChoiceUnusable(Exception):
@@ -97,6 +109,8 @@ def ask(
     )
     session.add(purchase)
     session.flush()
+    due = purchase.expires_at.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    jobs.put(session, EXPIRE_JOB, {}, f"{EXPIRE_JOB}:{due.isoformat()}", due)  # one for all of that minute
     return purchase
 
 
@@ -107,10 +121,25 @@ def state_of(session: Session, purchase: Purchase, now: datetime) -> tuple[Statu
 
 
 def end(session: Session, purchase: Purchase, result: Result, *, who: str, now: datetime) -> None:
-    """It ends without a payment. The caller holds its lock and knows that it is open."""
+    """It ends without a payment, and its merchant is told. The caller holds its lock and knows that it is open."""
     purchase.result = result
     session.flush()
     audit.record(session, who, "purchase.ended", purchase.id, now, result=result.value)
+    merchant = session.get_one(Merchant, purchase.merchant_id).name
+    outbox.emit_ended(session, purchase, merchant, _TOLD_AS.get(result, "purchase.refused"), now)
+
+
+def end_expired(held: Held, now: datetime) -> None:
+    """End what nobody confirmed in time: what a worker does once a minute, so that merchants are told of it."""
+    late = select(Purchase).where(Purchase.result.is_(None), Purchase.payment_id.is_(None), Purchase.expires_at < now)
+    late = late.order_by(Purchase.expires_at, Purchase.id).limit(ENDED_AT_ONCE).with_for_update()
+    more = True
+    while more:
+        with held.transaction() as session:
+            found = session.scalars(late).all()
+            for purchase in found:
+                end(session, purchase, Result.EXPIRED, who="worker", now=now)
+        more = len(found) == ENDED_AT_ONCE
 
 
 def offer(session: Session, purchase: Purchase, customer_id: str, now: datetime) -> Offer:

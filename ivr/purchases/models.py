@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ivr.customers.models import new_id
 from ivr.store.db import Base
+
+_OPEN = text("result IS NULL AND payment_id IS NULL")
 
 
 class MerchantPage(Base):
@@ -28,7 +30,10 @@ class Purchase(Base):
     """
 
     __tablename__ = "purchases"
-    __table_args__ = (Index("ix_purchases_merchant_id_created_at", "merchant_id", "created_at"),)
+    __table_args__ = (
+        Index("ix_purchases_merchant_id_created_at", "merchant_id", "created_at"),
+        Index("ix_purchases_open", "expires_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     merchant_id: Mapped[str] = mapped_column(ForeignKey("merchants.id"))

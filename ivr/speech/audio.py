@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 SAMPLE_RATE = 8000
 FRAME_MS = 20
@@ -68,6 +67,8 @@ def read_audio(path: Path | str) -> Pcm:
         raise AudioError(f"{path}: the recording is empty")
     mono = samples.mean(axis=1)
     if rate != SAMPLE_RATE:
+        from scipy.signal import resample_poly  # slow to import, and most recordings are of a telephone
+
         common = gcd(rate, SAMPLE_RATE)
         mono = resample_poly(mono, SAMPLE_RATE // common, rate // common)
     return to_pcm(mono * 32768)

@@ -1,4 +1,4 @@
-"""Telling merchants' servers what became of a payment: signed, in order, until they take it.
+"""Telling merchants' servers what became of a payment or a purchase: signed, in order, until they take it.
 
 The messages follow the Standard Webhooks specification 1.0 (standardwebhooks.com), for which merchants find a
 library in their language: the headers ``webhook-id``, ``webhook-timestamp``, ``webhook-signature``, and a JSON body

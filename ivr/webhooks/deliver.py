@@ -10,7 +10,6 @@ from sqlalchemy import select
 
 from ivr.jobs import Again, GiveUp, Held
 from ivr.keys import Keyring
-from ivr.payments.models import Payment
 from ivr.settings import Settings
 from ivr.webhooks import outbox
 from ivr.webhooks.address import check_url, origin
@@ -24,7 +23,7 @@ __all__ = ["DELIVER_JOB", "deliver", "endpoint_secret", "wait_after"]
 FIRST_WAIT = timedelta(seconds=5)
 LONGEST_WAIT = timedelta(hours=8)
 PATIENCE = timedelta(days=3)
-"""How long a message is tried; then it is given up, and the payment's next one is sent."""
+"""How long a message is tried; then it is given up, and the next one about the same payment is sent."""
 REST = timedelta(seconds=30)
 """How long a server that failed is left alone, so that its merchant's messages do not hold up the others'."""
 
@@ -52,7 +51,8 @@ def deliver(held: Held, settings: Settings, clock: Callable[[], datetime] = lamb
                 WebhookEndpoint.merchant == endpoint.merchant, WebhookEndpoint.removed_at.is_(None)
             )
         ).all()
-    about = log.bind(delivery=delivery.id, endpoint=endpoint.id, payment=delivery.payment_id, kind=delivery.kind)
+    about = log.bind(delivery=delivery.id, endpoint=endpoint.id, kind=delivery.kind)
+    about = about.bind(payment=delivery.payment_id, purchase=delivery.purchase_id)
     elapsed = now - datetime.fromisoformat(held.payload["since"])
     wait = wait_after(elapsed)
     if resting and endpoint.removed_at is None and elapsed + wait <= PATIENCE:
@@ -94,7 +94,7 @@ def _finish(held: Held, now: datetime, error: str | None) -> None:
     """Record the end of this round, and let the payment's next message go."""
     with held.transaction() as session:
         delivery = session.get_one(WebhookDelivery, held.payload["delivery_id"])
-        session.get_one(Payment, delivery.payment_id, with_for_update=True)
+        outbox.hold(session, delivery)
         session.refresh(delivery)  # a replay may have come between
         if delivery.round != held.payload["round"]:
             return
@@ -103,4 +103,4 @@ def _finish(held: Held, now: datetime, error: str | None) -> None:
         delivery.last_error = error
         session.get_one(WebhookEndpoint, delivery.endpoint_id).resting_until = now + REST if error else None
         session.flush()
-        outbox.queue_next(session, delivery.payment_id, delivery.endpoint_id, now)
+        outbox.queue_next(session, delivery, now)

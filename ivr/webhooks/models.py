@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ivr.customers.models import new_id
@@ -31,15 +31,21 @@ class WebhookEndpoint(Base):
 class WebhookDelivery(Base):
     """One message to one endpoint. ``sequence`` counts the messages of a payment to it, and is their order.
 
-    It waits as long as both ``delivered_at`` and ``given_up_at`` are null. ``round`` counts replays.
+    Of a purchase that ended without a payment there is one. A message waits as long as both ``delivered_at`` and
+    ``given_up_at`` are null. ``round`` counts replays.
     """
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (UniqueConstraint("payment_id", "endpoint_id", "sequence"),)
+    __table_args__ = (
+        UniqueConstraint("payment_id", "endpoint_id", "sequence"),
+        UniqueConstraint("purchase_id", "endpoint_id"),
+        CheckConstraint("(payment_id IS NULL) <> (purchase_id IS NULL)", name="of_one"),
+    )
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True, default=new_id)
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id"), index=True)
-    payment_id: Mapped[str] = mapped_column(ForeignKey("payments.id"))
+    payment_id: Mapped[str | None] = mapped_column(ForeignKey("payments.id"))
+    purchase_id: Mapped[str | None] = mapped_column(ForeignKey("purchases.id"))
     sequence: Mapped[int]
     kind: Mapped[str] = mapped_column(String(32))
     body: Mapped[str] = mapped_column(Text)

@@ -5,33 +5,33 @@
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import requests
 from flask import Flask, Response, jsonify, request, send_from_directory
+from pydantic import BaseModel, ValidationError
+
+from ivr.api.client import Client, NewAppCharge, NewPurchase, Problem, Unanswered
 
 HERE = Path(__file__).parent
-TIMEOUT_S = 10
-FOR_THE_BROWSER = ("id", "status", "prompt", "challenge", "stream_url", "page_url")
+TIMEOUT_S, ATTEMPTS = 10.0, 2  # somebody waits
+FOR_THE_BROWSER = {"id", "status", "prompt", "challenge", "stream_url", "page_url"}
 
 
 def create_app(url: str, key: str, app_id: str, customer: str) -> Flask:
     """``url``: of the service; ``key``: of the merchant, with the scopes apps:write and purchases:write."""
     app = Flask(__name__, static_folder=str(HERE / "static"), static_url_path="/static")
 
-    def ask(path: str, **body: Any) -> tuple[Response, int]:
-        given = requests.post(
-            f"{url.rstrip('/')}/v1{path}",
-            json={"customer": customer, "currency": "USD", **body},
-            headers={"Authorization": f"Bearer {key}", "Idempotency-Key": secrets.token_hex(16)},
-            timeout=TIMEOUT_S,
-        )
-        document = given.json()
-        if not given.ok:
-            return jsonify(error=document.get("detail", "")), given.status_code
-        return jsonify({name: document[name] for name in FOR_THE_BROWSER if name in document}), given.status_code
+    def answer(ask: Callable[[Client], BaseModel]) -> tuple[Response, int]:
+        try:
+            given = ask(Client(url, key, timeout_s=TIMEOUT_S, attempts=ATTEMPTS))
+        except Problem as problem:
+            return jsonify(error=problem.detail), problem.status
+        except ValidationError:
+            return jsonify(error="This amount is none."), 422
+        except Unanswered:
+            return jsonify(error="The service does not answer. Nothing was paid."), 503
+        return jsonify(given.model_dump(mode="json", include=FOR_THE_BROWSER)), 201
 
     @app.get("/")
     def page() -> Response:
@@ -39,10 +39,20 @@ def create_app(url: str, key: str, app_id: str, customer: str) -> Flask:
 
     @app.post("/charge")
     def charge() -> tuple[Response, int]:
-        return ask("/app-charges", app=app_id, amount_minor=int(request.form["amount_minor"]))
+        amount_minor = request.form.get("amount_minor", 0, int)
+        return answer(
+            lambda client: client.create_app_charge(
+                NewAppCharge(app=app_id, customer=customer, amount_minor=amount_minor, currency="USD")
+            )
+        )
 
     @app.post("/purchase")
     def purchase() -> tuple[Response, int]:
-        return ask("/purchases", product_kind="book", amount_minor=int(request.form["amount_minor"]))
+        amount_minor = request.form.get("amount_minor", 0, int)
+        return answer(
+            lambda client: client.create_purchase(
+                NewPurchase(customer=customer, amount_minor=amount_minor, currency="USD", product_kind="book")
+            )
+        )
 
     return app

@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from flask import request
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
 from ivr.api.asking import addresses, asking
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import NotFound, NotNow, TooMany
+from ivr.api.shapes import AppCharge, AppChargeQuery, AskedAppCharge, NewAppCharge, Page
 from ivr.api.v1 import customers
 from ivr.api.v1.apps import find_app
 from ivr.customers import apps
 from ivr.customers.apps import App as AppRow
 from ivr.customers.apps import AppBinding, ChargeStatus
 from ivr.customers.apps import AppCharge as ChargeRow
-from ivr.customers.merchants import LONGEST_SPOKEN
-from ivr.customers.money import MOST_MINOR
 
-_ID = "^[0-9a-f]{16}$"
 CHARGES_AN_HOUR = 20  # of one customer, whoever asks: she is not to be pressed until she says yes
-
-
-class NewAppCharge(Data):
-    """A charge that a running app incurs."""
-
-    app: str = Field(pattern=_ID)
-    customer: str = Field(pattern=_ID, description="The id of your reference to her, which bound the app.")
-    amount_minor: int = Field(gt=0, le=MOST_MINOR, description="In the currency's smallest unit.")
-    currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217; that of the binding.")
-    description: str = Field("", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing.")
-
-
-class AppCharge(Data):
-    """A charge by an app."""
-
-    id: str
-    app: str
-    customer: str
-    amount_minor: int
-    currency: str
-    description: str
-    status: Literal["asking", "confirmed", "declined", "refused", "expired"]
-    payment: str | None = Field(description="The payment that a confirmed charge started.")
-    created_at: AwareDatetime
-    expires_at: AwareDatetime
-
-
-class Prompt(Data):
-    """What the app shows and says."""
-
-    text: str
-    audio_url: str | None = Field(description="Your own recording, to be played first.")
-
-
-class AskedAppCharge(AppCharge):
-    """A charge, with what to ask as long as it is ``asking``. The addresses need no key: keep them in the app."""
-
-    prompt: Prompt | None = None
-    challenge: str | None = Field(None, description="The digits to be said; null where a yes is enough.")
-    upload_url: str | None = Field(None, description="POST a recording here.")
-    stream_url: str | None = Field(None, description="Or send frames here, over a websocket.")
-
-
-class AppChargeQuery(PageQuery):
-    """Which charges."""
-
-    app: str | None = Field(None, pattern=_ID)
-    customer: str | None = Field(None, pattern=_ID)
 
 
 def _asked(call: Call, document: dict[str, Any]) -> dict[str, Any]:

@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import NotFound
+from ivr.api.shapes import App, Binding, BindingQuery, NewBinding, Page, PageQuery
 from ivr.api.v1 import customers
 from ivr.customers import apps
 from ivr.customers.apps import App as AppRow
 from ivr.customers.apps import AppBinding
-
-_ID = "^[0-9a-f]{16}$"
-
-
-class App(Data):
-    """An app of yours. The operator adds it, for its name is spoken."""
-
-    id: str
-    name: str
-    created_at: AwareDatetime
-
-
-class NewBinding(Data):
-    """Ask a customer whether an app may charge her."""
-
-    customer: str = Field(pattern=_ID, description="The id of your reference to her.")
-
-
-class Binding(Data):
-    """That a customer lets an app charge her. ``requested`` it is until she signs, and for ever if nobody does."""
-
-    id: str
-    app: str
-    customer: str
-    status: Literal["requested", "bound", "unbound"]
-    currency: str | None = Field(description="Of the limits; null until she signs.")
-    limit_minor: int | None = Field(description="What one charge may be at most.")
-    day_limit_minor: int | None = Field(description="What all charges of 24 hours may be at most.")
-    requested_at: AwareDatetime
-    bound_at: AwareDatetime | None
-
-
-class BindingQuery(PageQuery):
-    """Which bindings."""
-
-    customer: str | None = Field(None, pattern=_ID)
 
 
 @operation("GET", "/apps", "apps:read", sent=PageQuery, returns=Page[App])

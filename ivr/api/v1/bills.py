@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import NotFound, NotNow
+from ivr.api.shapes import Bill, BillQuery, NewBill, Page
+from ivr.api.shapes import BillStatus as Status
 from ivr.api.v1 import customers
 from ivr.call import bill_calls
 from ivr.customers import audit, bills, merchants
-from ivr.customers.merchants import LONGEST_SPOKEN, MerchantBill
+from ivr.customers.merchants import MerchantBill
 from ivr.customers.models import Bill as OwedBill
 from ivr.customers.models import BillStatus
-from ivr.customers.money import MOST_MINOR
-
-Status = Literal["open", "paid", "cancelled"]
-
-
-class NewBill(Data):
-    """What somebody is to pay you."""
-
-    customer: str = Field(pattern="^[0-9a-f]{16}$", description="The id of your reference to her.")
-    amount_minor: int = Field(gt=0, le=MOST_MINOR, description="In the currency's smallest unit.")
-    currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217.")
-    description: str = Field("", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing.")
-    ship_to: str | None = Field(None, min_length=1, max_length=200, description="Where goods go, on one line.")
-    due_at: AwareDatetime | None = Field(None, strict=False)
-    hold_only: bool = Field(False, description="Hold the amount when it is paid, and debit it later.")
-
-
-class Bill(Data):
-    """A bill of yours. ``open`` it is also while nobody has the telephone number that it is for."""
-
-    id: str
-    customer: str
-    amount_minor: int
-    currency: str
-    description: str
-    ship_to: str | None
-    due_at: AwareDatetime | None
-    hold_only: bool
-    status: Status
-    created_at: AwareDatetime
-
-
-class BillQuery(PageQuery):
-    """Which bills."""
-
-    customer: str | None = Field(None, pattern="^[0-9a-f]{16}$")
 
 
 @operation(

@@ -5,52 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import Invalid, NotFound
+from ivr.api.shapes import Card, CardQuery, NewCard, Page
 from ivr.api.v1 import customers
 from ivr.customers import audit, card_requests
 from ivr.customers.card_requests import CardRequest
 from ivr.customers.cards import check_expiry
 from ivr.customers.models import Card as Authorised
 from ivr.customers.text import clean_text
-
-
-class Expiry(Data):
-    """The last month in which a card is valid."""
-
-    month: int = Field(ge=1, le=12)
-    year: int = Field(ge=2000, le=2100)
-
-
-class NewCard(Data):
-    """A card that a customer is to add. She gets a link, if she is a customer here; you are not told which."""
-
-    customer: str = Field(pattern="^[0-9a-f]{16}$", description="The id of your reference to her.")
-    token: str | None = Field(
-        None, pattern="^[!-~]{4,128}$", description="The bank's token of the card, where you have one; no card number."
-    )
-    exp: Expiry | None = Field(None, description="Of the card behind the token, so that she need not enter it.")
-
-
-class Card(Data):
-    """A card that you asked for. Brand and last four are there once she has added it."""
-
-    id: str
-    customer: str
-    status: Literal["requested", "added", "expired"]
-    brand: str | None
-    last4: str | None
-    created_at: AwareDatetime
-
-
-class CardQuery(PageQuery):
-    """Which cards."""
-
-    customer: str | None = Field(None, pattern="^[0-9a-f]{16}$")
 
 
 @operation(

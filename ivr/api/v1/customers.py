@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import NotFound, NotNow
+from ivr.api.shapes import Customer, NewCustomer, Page, PageQuery
 from ivr.customers import merchants
 from ivr.customers.merchants import MerchantCustomer
-
-
-class NewCustomer(Data):
-    """Somebody, by telephone or customer number. The answer does not tell whether we know her."""
-
-    reference: str = Field(min_length=1, max_length=64, description="Yours; what you like, but no card number.")
-    phone: str | None = Field(None, max_length=20, description="E.164, as +15035550123.")
-    number: str | None = Field(None, pattern="^[0-9]{7}$", description="Her customer number, if she told you.")
-
-
-class Customer(Data):
-    """Your reference to somebody."""
-
-    id: str
-    reference: str
-    created_at: AwareDatetime
 
 
 @operation(

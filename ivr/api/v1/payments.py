@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
-from ivr.api.problems import NotFound
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
+from ivr.api.problems import NotFound, NotNow
+from ivr.api.shapes import Amount, Page, Payment, PaymentQuery, PaymentStatus
 from ivr.customers.merchants import MerchantBill
 from ivr.customers.models import new_id
-from ivr.customers.money import MOST_MINOR
 from ivr.payments import holds
 from ivr.payments.models import Payment as Made
 from ivr.payments.states import State
 
-Status = Literal["under_way", "held", "paid", "part_refunded", "refunded", "failed"]
-_SHOWN: dict[State, Status] = {
+_SHOWN: dict[State, PaymentStatus] = {
     State.HELD: "held",
     State.PAID: "paid",
     State.PART_REFUNDED: "part_refunded",
@@ -29,25 +27,6 @@ _SHOWN: dict[State, Status] = {
     State.EXPIRED: "failed",
 }
 """What a merchant is told of a state; why a payment failed is between the customer and her bank."""
-
-
-class Payment(Data):
-    """A payment of one of your bills."""
-
-    id: str
-    bill: str
-    amount_minor: int = Field(description="What was, or is to be, debited.")
-    currency: str
-    status: Status
-    ship_to: str | None = Field(description="Where the goods go, as the payer chose.")
-    receipt_number: str | None
-    created_at: AwareDatetime
-
-
-class PaymentQuery(PageQuery):
-    """Which payments."""
-
-    bill: str | None = Field(None, pattern="^[0-9a-f]{16}$")
 
 
 @operation("GET", "/payments", "payments:read", sent=PaymentQuery, returns=Page[Payment])
@@ -65,13 +44,7 @@ def get_payment(call: Call, _: None) -> Payment:
     return shown(find(call, call.path["payment_id"]))
 
 
-class Amount(Data):
-    """How much of what is held is to be debited."""
-
-    amount_minor: int | None = Field(None, gt=0, le=MOST_MINOR, description="The whole when null.")
-
-
-@operation("POST", "/payments/{payment_id}/post", "payments:write", sent=Amount, returns=Payment)
+@operation("POST", "/payments/{payment_id}/post", "payments:write", sent=Amount, returns=Payment, problems=(NotNow,))
 def post_payment(call: Call, given: Amount) -> Payment:
     """Have what is held debited, or a part of it; the rest is let go of."""
     payment = find(call, call.path["payment_id"])
@@ -88,7 +61,7 @@ def post_payment(call: Call, given: Amount) -> Payment:
     return shown(payment)
 
 
-@operation("POST", "/payments/{payment_id}/release", "payments:write", returns=Payment)
+@operation("POST", "/payments/{payment_id}/release", "payments:write", returns=Payment, problems=(NotNow,))
 def release_payment(call: Call, _: None) -> Payment:
     """Have what is held given back; nothing is debited."""
     payment = find(call, call.path["payment_id"])

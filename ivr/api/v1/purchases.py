@@ -2,104 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from flask import request
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
 from ivr import onetime
 from ivr.api import problems
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, carried_out, once, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, carried_out, once, operation
 from ivr.api.problems import NotFound
+from ivr.api.shapes import (
+    Batch,
+    BatchAnswer,
+    BatchAnswers,
+    BatchItem,
+    NewPurchase,
+    Page,
+    Purchase,
+    PurchaseQuery,
+    Refusal,
+)
 from ivr.api.v1 import customers
 from ivr.customers import audit
-from ivr.customers.merchants import LONGEST_SPOKEN
-from ivr.customers.money import MOST_MINOR
 from ivr.payments.models import Payment
 from ivr.purchases import buy
 from ivr.purchases.models import Purchase as Row
 from ivr.purchases.pages import with_query
-from ivr.purchases.results import Result, Status, standing
-from ivr.webhooks.address import LONGEST_URL
-
-MOST_ITEMS = 200
-
-
-class NewPurchase(Data):
-    """What a customer of yours wants to buy."""
-
-    customer: str = Field(pattern="^[0-9a-f]{16}$", description="The id of your reference to her.")
-    amount_minor: int = Field(gt=0, le=MOST_MINOR, description="In the currency's smallest unit.")
-    currency: str = Field(pattern="^[A-Z]{3}$", description="ISO 4217.")
-    product_kind: str = Field(min_length=1, max_length=40, description="Chooses the page that she confirms it on.")
-    description: str = Field("", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing.")
-    ship_to: str | None = Field(None, min_length=1, max_length=200, description="Where goods go, on one line.")
-    result_url: str | None = Field(
-        None, min_length=1, max_length=LONGEST_URL, description="Where she goes afterwards: https, a registered origin."
-    )
-
-
-class Purchase(Data):
-    """A purchase request. ``result`` says how it ended, once it has; it is told to you as late as to the customer."""
-
-    id: str
-    customer: str
-    amount_minor: int
-    currency: str
-    product_kind: str
-    description: str
-    status: Status
-    result: Result | None
-    page_url: str = Field(description="Where to send her.")
-    payment: str | None = Field(description="Once she has confirmed it.")
-    bill: str | None = Field(description="Its bill, which payment webhooks name.")
-    created_at: AwareDatetime
-    expires_at: AwareDatetime
-
-
-class PurchaseQuery(PageQuery):
-    """Which purchases."""
-
-    customer: str | None = Field(None, pattern="^[0-9a-f]{16}$")
-
-
-class BatchItem(NewPurchase):
-    """One of many."""
-
-    idempotency_key: str = Field(pattern="^[!-~]{8,64}$", description="Its own, as in Idempotency-Key.")
-
-
-class Batch(Data):
-    """Many purchases."""
-
-    items: list[BatchItem] = Field(min_length=1, max_length=MOST_ITEMS)
-
-
-class Refusal(Data):
-    """Why an item was not carried out: a problem, as a request by itself would be answered."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-
-
-class BatchAnswer(Data):
-    """What became of one item: a purchase, or a problem."""
-
-    idempotency_key: str
-    status: Literal[201, 404, 409, 422]
-    purchase: Purchase | None
-    problem: Refusal | None
-
-
-class BatchAnswers(Data):
-    """What became of each item, in the order they came in."""
-
-    items: list[BatchAnswer]
+from ivr.purchases.results import standing
 
 
 def _with_url(call: Call, document: dict[str, Any]) -> dict[str, Any]:

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import Select, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import NotFound, NotNow
+from ivr.api.shapes import NewRefund, Page, Refund, RefundQuery
 from ivr.api.v1 import payments
 from ivr.customers.merchants import MerchantBill
 from ivr.customers.models import new_id
-from ivr.customers.money import MOST_MINOR
 from ivr.payments import refunds
 from ivr.payments.models import Payment, RefundState
 from ivr.payments.models import Refund as Row
-
-
-class NewRefund(Data):
-    """What is to be given back of a payment."""
-
-    payment: str = Field(pattern="^[0-9a-f]{16}$")
-    amount_minor: int | None = Field(None, gt=0, le=MOST_MINOR, description="All that is left of it when null.")
-
-
-class Refund(Data):
-    """An amount that goes back to the card."""
-
-    id: str
-    payment: str
-    amount_minor: int
-    status: Literal["requested", "done", "refused"]
-    created_at: AwareDatetime
-
-
-class RefundQuery(PageQuery):
-    """Which refunds."""
-
-    payment: str | None = Field(None, pattern="^[0-9a-f]{16}$")
 
 
 @operation(

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import func, select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import Invalid, NotFound
+from ivr.api.shapes import NewText, Page, PageQuery, Text
 from ivr.customers import audit
-from ivr.customers.merchants import LONGEST_SPOKEN, MerchantText, spoken_text
+from ivr.customers.merchants import MerchantText, spoken_text
 from ivr.customers.models import new_id
+from ivr.store.insert import insert_new
 
 MOST_TEXTS = 200
-
-
-class NewText(Data):
-    """A description that bills are to have."""
-
-    text: str = Field(min_length=1, max_length=LONGEST_SPOKEN, description="Spoken: no numbers, no links.")
-
-
-class Text(Data):
-    """A description, and whether bills may have it."""
-
-    id: str
-    text: str
-    status: Literal["proposed", "approved", "refused"]
-    created_at: AwareDatetime
 
 
 @operation("POST", "/texts", "bills:write", sent=NewText, returns=Text, status=201, links=("get_text",))
@@ -41,11 +27,10 @@ def propose_text(call: Call, given: NewText) -> Text:
         return shown(known)
     if (call.session.scalar(select(func.count()).select_from(mine.subquery())) or 0) >= MOST_TEXTS:
         raise Invalid(f"you have proposed {MOST_TEXTS} texts, which is the most")
-    made = MerchantText(id=new_id(), merchant_id=call.merchant.id, text=text, created_at=call.now)
-    call.session.add(made)
-    call.session.flush()
-    audit.record(call.session, call.who, "text.proposed", made.id, call.now)
-    return shown(made)
+    values = {"id": new_id(), "merchant_id": call.merchant.id, "text": text, "created_at": call.now}
+    if insert_new(call.session, MerchantText, values):  # else another request did at this moment
+        audit.record(call.session, call.who, "text.proposed", str(values["id"]), call.now)
+    return shown(call.session.scalars(mine.where(MerchantText.text == text)).one())
 
 
 @operation("GET", "/texts", "bills:read", sent=PageQuery, returns=Page[Text])

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import AwareDatetime, Field
 from sqlalchemy import select
 
-from ivr.api.lists import Page, PageQuery, page
-from ivr.api.operations import Call, Data, operation
+from ivr.api.lists import page
+from ivr.api.operations import Call, operation
 from ivr.api.problems import NotFound
+from ivr.api.shapes import MadeWebhook, NewWebhook, Page, PageQuery, Webhook
 from ivr.customers import audit
 from ivr.webhooks import register
-from ivr.webhooks.address import LONGEST_URL
 from ivr.webhooks.deliver import endpoint_secret
 from ivr.webhooks.models import WebhookEndpoint
-
-
-class NewWebhook(Data):
-    """Where you want to be told what becomes of payments."""
-
-    url: str = Field(min_length=1, max_length=LONGEST_URL, description="https, at an origin registered for you.")
-
-
-class Webhook(Data):
-    """An endpoint of yours."""
-
-    id: str
-    url: str
-    created_at: AwareDatetime
-
-
-class MadeWebhook(Webhook):
-    """A new endpoint, with what its signatures are checked with (Standard Webhooks)."""
-
-    secret: str | None = None
 
 
 def _secret(call: Call, document: dict[str, Any]) -> dict[str, Any]:

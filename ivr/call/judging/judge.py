@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.orm import Session
 
-from ivr import metrics
+from ivr import metrics, tracing
 from ivr.call.flow import Call, Event, State
 from ivr.call.judging import approver, confirm, enrol, guardian, identify, rung
 from ivr.call.judging.desk import Desk, Verdict
@@ -113,9 +113,11 @@ class Judge:
         """
         embedded = started = time.monotonic()
         try:
-            utterance, sound = self._voice(call, heard)
+            with tracing.span("embed", call.sid):
+                utterance, sound = self._voice(call, heard)
             embedded = time.monotonic()
-            verdict = self._judge(step, call, heard, utterance, sound)
+            with tracing.span("judge", call.sid):
+                verdict = self._judge(step, call, heard, utterance, sound)
         except Exception:
             log.exception("turn not judged", call=call.sid, step=step)
             verdict = Verdict(Event.AGAIN, call)

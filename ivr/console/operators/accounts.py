@@ -109,6 +109,16 @@ def prove(session: Session, name: str, password: str, code: str, keyring: Keyrin
     return operator
 
 
+def reseal(session: Session, keyring: Keyring) -> int:
+    """Seal with the key in use every second factor that an older one sealed; how many there were."""
+    operators = session.scalars(select(Operator).with_for_update())
+    older = [one for one in operators if key_id_of(one.totp_sealed) != keyring.active(KEY)[0]]
+    for operator in older:
+        _seal(operator, _open(operator, keyring), keyring)
+    session.flush()
+    return len(older)
+
+
 def wait_after(failures: int) -> timedelta:
     """None before the fifth failure, then twice as long each time; never so long that guessing locks her out."""
     if failures < FREE_FAILURES:

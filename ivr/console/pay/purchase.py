@@ -28,12 +28,13 @@ class PurchasePage(OneTimePage[Purchase]):
     name, asks_number, model = "purchase", True, Purchase
 
     def meant(self, database: Session, row: Purchase) -> Customer | None:
-        return merchants.resolve(database, database.get_one(MerchantCustomer, row.merchant_customer_id))
+        return merchants.meant(database, database.get_one(MerchantCustomer, row.merchant_customer_id))
 
     def is_open(self, database: Session, row: Purchase, moment: datetime) -> bool:
         return buy.state_of(database, row, moment)[0] is Status.OPEN
 
     def signed(self, database: Session, row: Purchase, customer: Customer) -> None:
+        database.get_one(MerchantCustomer, row.merchant_customer_id).customer_id = customer.id  # from now on
         row.customer_id = customer.id
 
     def failed(self, database: Session, row: Purchase) -> None:

@@ -32,7 +32,8 @@ def command() -> None:
 def list_() -> None:
     """All purchase accounts."""
     with desk.transaction() as session:
-        query = select(PurchaseAccount, Customer, Card).join(Customer).join(Card).order_by(Customer.number)
+        query = select(PurchaseAccount, Customer, Card).join(Customer, Customer.id == PurchaseAccount.customer_id)
+        query = query.join(Card, Card.id == PurchaseAccount.card_id).order_by(Customer.number)
         rows = [
             (
                 customer.number,

@@ -17,6 +17,7 @@ from ivr.clock import utc_now
 from ivr.locales import LOCALES, Locale
 from ivr.ops.simcarrier import junit, rehearsal, report
 from ivr.ops.simcarrier.ladder import ladder
+from ivr.ops.simcarrier.line import authorities
 from ivr.ops.simcarrier.record import CallRecord
 from ivr.ops.simcarrier.run import run_call
 from ivr.ops.simcarrier.scenario import Scenario, ScenarioError, load
@@ -155,7 +156,12 @@ def _check_answers(base_url: str) -> None:
     status, form = f"{base_url}/voice/status", {"CallSid": "CA" + "0" * 32, "CallStatus": "ringing"}  # changes nothing
     signature = RequestValidator(token).compute_signature(status, form)
     try:
-        answer = requests.post(status, form, headers={"X-Twilio-Signature": signature}, timeout=15)
+        headers = {"X-Twilio-Signature": signature}
+        answer = requests.post(status, form, headers=headers, timeout=15, verify=authorities())
+    except requests.exceptions.SSLError:
+        raise ScenarioError(
+            f"the certificate of {base_url} is not trusted: name the file of its authority in SSL_CERT_FILE"
+        ) from None
     except requests.ConnectionError:
         raise ScenarioError(f"no service answers at {base_url}: start `ivr serve`, or name one by --url") from None
     except requests.RequestException as error:

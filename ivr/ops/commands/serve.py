@@ -42,7 +42,7 @@ def command(host: str, port: int, workers: int) -> None:
         f"--graceful-timeout={GRACEFUL_S}",
         APP,
     ]
-    _share_metrics(settings().data_dir / "metrics")
+    _share_metrics(settings().data_dir / f"metrics-{port}")
     with socket.socket() as probe:  # before a worker runs beside another service's
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

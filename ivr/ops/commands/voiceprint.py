@@ -14,13 +14,11 @@ from ivr.clock import utc_now
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.register import require_customer
-from ivr.customers.retention import Purge, due, export, forget, reseal
+from ivr.customers.retention import Purge, due, export, forget
 from ivr.customers.retention import purge as purge_now
-from ivr.keys import Keyring, rotate
+from ivr.keys import Keyring
 from ivr.ops import desk
 from ivr.settings import settings
-
-PURPOSE = "voiceprint"
 
 
 @click.group()
@@ -81,29 +79,6 @@ def export_(customer: str, out: Path) -> None:
         audit.record(session, desk.who(), "voiceprint.exported", person.id, now)
         _write_new(out, text)
     click.echo(f"customer {customer}: written to {out}, which only you can read")
-
-
-@command.command()
-def rotate_key() -> None:
-    """Make a new key for what is kept of voices. Restart the service, then run `ivr voiceprint reseal`."""
-    now = utc_now()
-    key_id = rotate(settings(), PURPOSE)
-    with desk.transaction() as session:
-        audit.record(session, desk.who(), "voiceprint.key_rotated", key_id, now)
-    click.echo(f"new key {key_id}; restart the service, then run `ivr voiceprint reseal`")
-
-
-@command.command(name="reseal")
-def reseal_() -> None:
-    """Seal all that is kept of voices with the key in force, so that older keys can go."""
-    now, keyring = utc_now(), Keyring.load(settings())
-    key_id, _ = keyring.active(PURPOSE)
-    with desk.transaction() as session:
-        count = reseal(session, keyring)
-        audit.record(session, desk.who(), "voiceprint.resealed", key_id, now, rows=count)
-    click.echo(f"{count} rows sealed with the key {key_id}")
-    if older := sorted(keyring.all(PURPOSE).keys() - {key_id}):
-        click.echo(f"no row needs {', '.join(older)} any more: take them out of the keys file when no backup does")
 
 
 def _note(session: Session, found: Purge) -> None:

@@ -81,15 +81,15 @@ def remove(endpoint_id: str) -> None:
 
 
 @command.command()
-@click.argument("payment_id", metavar="PAYMENT")
+@click.argument("of", metavar="PAYMENT")
 @click.option("--endpoint", "endpoint_id", help="Only to this one.")
-def replay(payment_id: str, endpoint_id: str | None) -> None:
-    """Send a payment's messages again, in order, with the ids they had; waiting ones at once."""
+def replay(of: str, endpoint_id: str | None) -> None:
+    """Send a payment's messages, or a purchase's, again, in order, with the ids they had; waiting ones at once."""
     now = utc_now()
     with desk.transaction() as session:
-        count = outbox.replay(session, payment_id, now, endpoint_id)
+        count = outbox.replay(session, of, now, endpoint_id)
         if count:
-            audit.record(session, desk.who(), "webhook.replayed", payment_id, now, messages=count)
+            audit.record(session, desk.who(), "webhook.replayed", of, now, messages=count)
     if not count:
-        raise click.ClickException(f"payment {payment_id!r} has no messages to an endpoint that exists")
+        raise click.ClickException(f"{of!r} has no messages to an endpoint that exists")
     click.echo(f"{count} {'message' if count == 1 else 'messages'} queued")

@@ -7,7 +7,7 @@ import threading
 
 import click
 
-from ivr import log
+from ivr import log, tracing
 from ivr.payments.worker import run
 from ivr.settings import settings
 from ivr.store.db import Database
@@ -19,6 +19,7 @@ from ivr.store.migrations import upgrade
 def command(once: bool) -> None:
     """Make debits and whatever else waits in the queue. SIGTERM ends it after the job in hand."""
     log.configure()
+    tracing.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

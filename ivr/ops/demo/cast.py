@@ -11,8 +11,11 @@ from pathlib import Path
 
 from sqlalchemy import update
 
+from ivr.api import keys
+from ivr.api.client import Client
 from ivr.approval import addresses, appointments
 from ivr.approval.policy import Role
+from ivr.customers import merchants
 from ivr.customers.bills import create_bill
 from ivr.customers.cards import add_card
 from ivr.customers.models import Bill, VoiceprintRow
@@ -102,6 +105,14 @@ def bill(
         return create_bill(
             session, customer_id, merchant=merchant, amount_minor=amount_minor, currency="USD", ship_to=ship_to, now=now
         )
+
+
+def shop(stage: Stage, name: str, now: datetime) -> Client:
+    """A merchant's program, with a key of its own."""
+    with stage.database.transaction() as session:
+        merchant = merchants.add_merchant(session, name, who="the demo", now=now)
+        _, key = keys.issue(session, merchant, "the demo", keys.SCOPES, who="the demo", now=now)
+    return Client(stage.url, key)
 
 
 def looks_after(stage: Stage, role: Role, approver: Member, ward: Member, now: datetime) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from rich.console import Console
 from sqlalchemy import select
 
+from ivr.api.client import Client, NewBill, NewCustomer
 from ivr.approval import freezes, gate, policies
 from ivr.approval.models import ApprovalRequest
 from ivr.approval.policy import Role
@@ -84,6 +85,7 @@ class Players:
         self.values = {f"card.{name}": pan for name, pan in cast.pans().items()}
         self._known: dict[str, cast.Member] = {}
         self._locale: Locale = "en"
+        self._shop: Client  # of the scene in which a merchant asks
 
     def prepare(self, scenario: Scenario, kind: str, locale: Locale) -> Scenario:
         """The customer behind the scene's telephone number, once, and a bill; the scene, knowing them."""
@@ -252,12 +254,15 @@ class Players:
         self.owes(phone, 4900, "Urgent Help Desk")
 
     def rung(self, phone: str) -> None:
-        """A customer who agreed to be rung up about bills, and has one that rings."""
+        """A customer who agreed to be rung up about bills, and has one that rings: her merchant sent it by the API."""
         self._alice(phone)
-        payer = self._known[phone].customer_id
-        self.values["bill"] = cast.bill(self.stage, payer, 4210, MERCHANT, self.now).id
+        payer = self._known[phone]
         with self.stage.database.transaction() as session:
-            bill_calls.agree(session, payer, who="the demo", channel="the demo", now=self.now)
+            bill_calls.agree(session, payer.customer_id, who="the demo", channel="the demo", now=self.now)
+        self._shop = cast.shop(self.stage, MERCHANT, self.now)
+        referred = self._shop.create_customer(NewCustomer(reference="alice", number=payer.number))
+        bill = self._shop.create_bill(NewBill(customer=referred.id, amount_minor=4210, currency="USD"))
+        self.values["bill"] = bill.id
 
     def guardian(self, phone: str) -> None:
         """Somebody who looks after a ward, and calls herself."""
@@ -286,6 +291,8 @@ class Players:
                 return ["her payments were not stopped"]
             if kind == "22" and policies.own(session, self._known[ward_of(phone)].customer_id)[1] != LOWERED:
                 return ["the ward's limits were not changed"]
+        if kind == "23" and [one.status for one in self._shop.list_payments(bill=self.values["bill"])] != ["paid"]:
+            return ["the merchant was not told that its bill is paid"]
         return []
 
     def remember(self, record: CallRecord) -> None:

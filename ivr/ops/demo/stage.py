@@ -44,12 +44,17 @@ class Stage:
     """A running service and how to reach all of it."""
 
     settings: Settings
-    url: str
+    urls: tuple[str, ...]  # of each service
     bank_url: str
     database: Database
     keyring: Keyring
     logs: Path
     mails: list[Message]  # what the service has sent, by a real SMTP server
+
+    @property
+    def url(self) -> str:
+        """How the carrier reaches the service."""
+        return self.settings.public_url or self.urls[0]
 
     def books(self) -> dict[str, list[dict[str, object]]]:
         """The bank's own books: what really was debited."""
@@ -75,11 +80,13 @@ def stage(
     *,
     sabotage: str | None = None,
     workers: int = 1,
+    services: int = 1,
     extra: Mapping[str, str] | None = None,
     keep: bool = False,
 ) -> Iterator[Stage]:
     """Start everything, and end it. ``extra`` are more environment settings, such as a PostgreSQL's URL.
 
+    ``services`` are that many ``ivr serve``, each on a port of its own, with one database and one Redis.
     ``sabotage`` names a protection to switch off (``ivr.ops.demo.sabotage``). ``keep`` leaves the folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="ivr-"))
@@ -90,12 +97,13 @@ def stage(
     office.start()
     try:
         bank_url = _start_bank(folder, processes)
-        port = _free_port()
+        ports = [_free_port() for _ in range(services)]
+        urls = tuple(f"http://127.0.0.1:{port}" for port in ports)
         environment = {
             "IVR_DATA_DIR": str(folder / "data"),
             "IVR_ACCOUNT_SID": "AC" + secrets.token_hex(16),
             "IVR_AUTH_TOKEN": secrets.token_hex(16),
-            "IVR_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "IVR_PUBLIC_URL": urls[0],
             "IVR_BANK_URL": bank_url,
             "IVR_AGENT_NUMBER": "+15550100001",
             "IVR_SMTP_URL": f"smtp://127.0.0.1:{office.port}",
@@ -103,13 +111,17 @@ def stage(
             **(extra or {}),
         }
         settings = settings_from(environment)
-        arguments = ["--port", str(port), "--workers", str(workers)]
         module = ["ivr.ops.demo.sabotage", sabotage] if sabotage else ["ivr.ops.cli", "serve"]
-        _spawn([*module, *arguments], folder / "service.log", environment, processes)
-        _wait_until_healthy(f"http://127.0.0.1:{port}", processes[-1], folder / "service.log")
+        logs = [folder / f"service-{port}.log" for port in ports]
+        started = [
+            _spawn([*module, "--port", str(port), "--workers", str(workers)], log, environment, processes)
+            for port, log in zip(ports, logs, strict=True)
+        ]
+        for url, process, log in zip(urls, started, logs, strict=True):
+            _wait_until_healthy(url, process, log)
         yield Stage(
             settings,
-            f"http://127.0.0.1:{port}",
+            urls,
             bank_url,
             Database(settings.sqlalchemy_url()),
             Keyring.load(settings),

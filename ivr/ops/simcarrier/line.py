@@ -6,6 +6,7 @@ Source: docs usage/security, usage/webhooks/webhooks-connection-overrides, voice
 from __future__ import annotations
 
 import ipaddress
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -77,6 +78,11 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def authorities() -> str | bool:
+    """Whose certificates are trusted, for requests, which ignores what OpenSSL and our websockets obey."""
+    return os.environ.get("SSL_CERT_FILE") or True
+
+
 class Line:
     """Sends the webhooks of one call and writes each try into its record."""
 
@@ -89,6 +95,7 @@ class Line:
         self._budget = budget
         self._alter = alter
         self._session = requests.Session()
+        self._session.verify = authorities()
 
     def sign(self, url: str, params: Mapping[str, str]) -> str:
         """X-Twilio-Signature of a request: over its full URL, without fragment, and its form."""

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
-from ivr.ops.simcarrier.line import is_loopback
+from ivr.ops.simcarrier.line import authorities, is_loopback
 from ivr.ops.simcarrier.scenario import Scenario, ScenarioError
 
 PATH = "/voice/rehearsal"
@@ -38,6 +38,7 @@ def check(scenario: Scenario, values: Mapping[str, str], base_url: str, auth_tok
     try:
         with requests.Session() as session:
             session.trust_env = not is_loopback(url)
+            session.verify = authorities()
             answer = session.post(
                 url, form, headers={"X-Twilio-Signature": signature}, timeout=TIMEOUT_S, allow_redirects=False
             )

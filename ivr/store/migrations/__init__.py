@@ -41,6 +41,11 @@ def head() -> str | None:
     return ScriptDirectory(str(_FOLDER)).get_current_head()
 
 
+def known(revision: str) -> bool:
+    """Whether this version of the service can bring a database at ``revision`` up to date."""
+    return any(step.revision == revision for step in ScriptDirectory(str(_FOLDER)).walk_revisions())
+
+
 def config(connection: Connection) -> Config:
     """Alembic's configuration, without an ini file."""
     made = Config()

@@ -85,7 +85,7 @@ class Players:
         self.values = {f"card.{name}": pan for name, pan in cast.pans().items()}
         self._known: dict[str, cast.Member] = {}
         self._locale: Locale = "en"
-        self._shop: Client  # of the scene in which a merchant asks
+        self._shop: Client | None = None  # of the scenes in which a merchant asks
 
     def prepare(self, scenario: Scenario, kind: str, locale: Locale) -> Scenario:
         """The customer behind the scene's telephone number, once, and a bill; the scene, knowing them."""
@@ -259,8 +259,9 @@ class Players:
         payer = self._known[phone]
         with self.stage.database.transaction() as session:
             bill_calls.agree(session, payer.customer_id, who="the demo", channel="the demo", now=self.now)
-        self._shop = cast.shop(self.stage, MERCHANT, self.now)
-        referred = self._shop.create_customer(NewCustomer(reference="alice", number=payer.number))
+        self._shop = self._shop or cast.shop(self.stage, MERCHANT, self.now)
+        reference = f"customer {len(self._known)}"
+        referred = self._shop.create_customer(NewCustomer(reference=reference, number=payer.number))
         bill = self._shop.create_bill(NewBill(customer=referred.id, amount_minor=4210, currency="USD"))
         self.values["bill"] = bill.id
 
@@ -291,8 +292,9 @@ class Players:
                 return ["her payments were not stopped"]
             if kind == "22" and policies.own(session, self._known[ward_of(phone)].customer_id)[1] != LOWERED:
                 return ["the ward's limits were not changed"]
-        if kind == "23" and [one.status for one in self._shop.list_payments(bill=self.values["bill"])] != ["paid"]:
-            return ["the merchant was not told that its bill is paid"]
+        if kind == "23" and self._shop:
+            payments = self._shop.list_payments(bill=self.values["bill"])
+            return ["the merchant was not told that its bill is paid"] * ([one.status for one in payments] != ["paid"])
         return []
 
     def remember(self, record: CallRecord) -> None:

@@ -47,7 +47,8 @@ def rungs(record: CallRecord) -> Iterator[Rung]:
     decided = dict(record.decisions)
     for event in sorted(record.events, key=lambda event: event.at_s):
         yield _rung(event)
-        step = _STEP.search(event.url) if isinstance(event, Requested) else None
+        answered = isinstance(event, Requested) and event.status is not None and event.status < 300
+        step = _STEP.search(event.url) if isinstance(event, Requested) and answered else None
         if step and (decision := decided.pop(int(step[1]), None)):
             yield Rung(None, "", f"decided: {decision}", tone="decided")
 
@@ -64,7 +65,7 @@ def _rung(event: Event) -> Rung:
         case Heard():
             return Rung(at_s, "service", event.prompt or "(no prompt of ours)", event.text, "said")
         case Answered():
-            seconds = f"  {event.seconds:.1f} s" if event.seconds else ""
+            seconds = f", {event.seconds:.1f} s" if event.seconds else ""
             return Rung(at_s, "caller", f"{_DEEDS[event.kind]} {event.what}".strip() + seconds)
         case KeysLost():
             return Rung(at_s, "carrier", f"loses {event.count} keys: nothing listens", tone="odd")

@@ -1,5 +1,6 @@
 # make install   .venv, with the service in it
 # make demo    a whole service on this machine, recorded callers, every scene checked (BREAK=voice|digits|replay|token|idempotency)
+# make scenarios   the whole library of scenes, in every language: build/scenarios/report.html and junit.xml
 # make test    all tests, from nothing
 # make shots   pictures of the pages into build/shots, and of them those of the documentation (needs Chromium)
 # make bench   the figures that the README quotes
@@ -23,7 +24,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: install demo test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
+.PHONY: install demo scenarios test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -40,6 +41,10 @@ install: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/ivr demo $(if $(BREAK),--break $(BREAK))
+
+scenarios: .venv/.installed
+	mkdir -p build/scenarios
+	$(BIN)/ivr demo --all --report build/scenarios/report.html --junit build/scenarios/junit.xml
 
 test: .venv/.tested
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # by number of tests the demo, the longest, came last

@@ -111,6 +111,8 @@ class Service:
         )
         token = request.headers.get("I-Twilio-Idempotency-Token")
         self.seen.append(Seen(path, request.method, form, token, signed))
+        if path == "/voice/rehearsal" and path not in self._bodies:
+            return {"test_customers": True, "test_bank": True}
         bodies = self._bodies.get(path)
         if bodies is None:
             return (

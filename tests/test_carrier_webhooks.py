@@ -85,7 +85,8 @@ def test_the_carriers_own_golden_vector_is_accepted(app: Flask, settings: Settin
 
 
 @pytest.mark.parametrize(
-    "path", ["/voice/answer", "/voice/turn/1", "/voice/turn/1/key", "/voice/status", "/voice/fallback"]
+    "path",
+    ["/voice/answer", "/voice/turn/1", "/voice/turn/1/key", "/voice/status", "/voice/fallback", "/voice/rehearsal"],
 )
 @pytest.mark.parametrize("headers", [{}, {"X-Twilio-Signature": ""}, {"X-Twilio-Signature": "bm90IGl0"}])
 def test_without_the_carriers_signature_nothing_happens(

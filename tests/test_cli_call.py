@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from flask import Response
+from flask import Response, request
 from simcarrier_stub import SID, TOKEN, Service, serving
 
 from ivr.call import prompts
@@ -75,3 +75,18 @@ def test_a_value_that_no_prompt_tells_is_given_on_the_command_line(call: Call, s
     assert given.exit_code == 0, given.output
     assert service.forms("/voice/turn/1")[-1]["Digits"] == "481516#"[:6]
     assert service.forms("/voice/answer")[-1]["From"] == "+14155550123"
+
+
+@pytest.mark.parametrize(
+    ("locales", "options", "rung"),
+    [("", [], None), ('locales = ["zh", "en"]', [], "zh"), ("", ["--locale", "zh"], "zh")],
+)
+def test_the_number_that_is_rung_speaks_the_scenarios_language(
+    call: Call, service: Service, tmp_path: Path, locales: str, options: list[str], rung: str | None
+) -> None:
+    (tmp_path / "call.toml").write_text(f'name = "x"\n{locales}\n[caller]\nfrom = "+14155550111"\n')
+    asked: list[str | None] = []
+    service.on("/voice/answer", lambda _form: asked.append(request.args.get("locale")) or "<Hangup/>")
+    service.on("/voice/status", Response(status=204))
+    assert call("--url", service.url, *options).exit_code == 0
+    assert asked == [rung]

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flask import Response
+from flask import Response, request
 from simcarrier_stub import SID, TOKEN, Service, Socket, recognise, serving, slowly, stream
 from twilio.request_validator import RequestValidator
 
 from ivr.ops.simcarrier import CallRecord, ScenarioError, run_call
 from ivr.ops.simcarrier.line import Budget
-from ivr.ops.simcarrier.record import Answered, Dialled, KeysLost, Requested, Streamed
+from ivr.ops.simcarrier.record import Answered, Dialled, KeysLost, Reopened, Requested, Streamed
 from ivr.ops.simcarrier.scenario import parse
 
 SPEED = 100.0
@@ -547,6 +547,55 @@ def test_every_request_can_be_replayed_with_another_token(service: Service) -> N
     assert service.paths == ["/voice/answer"] * 2 + ["/voice/turn/1"] * 2 + ["/voice/status"] * 2
     assert len({seen.token for seen in service.seen}) == 6
     assert all(seen.signed for seen in service.seen)
+
+
+def test_every_request_can_be_sent_altered_which_is_to_be_refused(service: Service) -> None:
+    def answer(form: dict[str, str]) -> Any:
+        return Response(status=403) if form["From"] != "+14155550101" else "<Hangup/>"
+
+    service.on("/voice/answer", answer)
+    top = {"carrier": {"alter_every_request": True}}
+    record = call(service, top=top)
+    altered, true = service.seen[:2]
+    assert (altered.signed, true.signed) == (False, True)
+    assert record.errors == ["11200 at " + service.url + "/voice/status: an altered request was not refused"]
+    service.on("/voice/status", answer)
+    assert call(service, top=top).errors == []
+
+
+def test_a_stream_opened_again_is_to_be_closed_in_silence(service: Service) -> None:
+    service.on("/voice/answer", stream(service, '<Parameter name="token" value="abc"/>'))
+    service.on("/voice/turn/1", "<Hangup/>")
+    service.on_stream = lambda socket: socket.until("start") and None
+    top = {"carrier": {"reopen_every_stream": True}}
+    record = call(service, top=top)
+    assert record.errors == []
+    assert len(record.of(Reopened)) == 1
+    tokens = [socket.of("start")[0]["start"]["customParameters"]["token"] for socket in service.sockets]
+    assert tokens == ["abc", "abc"]
+
+    def listens(socket: Socket) -> None:
+        socket.until("start")
+        if len(service.sockets) % 2 == 0:
+            socket.send("mark", mark={"name": "played"})
+            socket.until("stop")
+
+    service.on_stream = listens
+    record = call(service, top=top)
+    assert record.of(Reopened) == []
+    assert [error for error in record.errors if "opened a stream twice" in error]
+
+
+def test_a_number_of_another_language_and_a_machine_that_answers(service: Service) -> None:
+    asked: list[str | None] = []
+    service.on("/voice/answer", lambda _form: asked.append(request.args.get("locale")) or "<Hangup/>")
+    call(service, locale="zh")
+    call(service)
+    assert asked == ["zh", None]
+    assert service.seen[0].signed  # with its query
+    service.on("/voice/bill", "<Hangup/>")
+    call(service, caller={"rung": "/voice/bill?bill=1", "answered_by": "machine_start"})
+    assert service.forms("/voice/bill")[0]["AnsweredBy"] == "machine_start"
 
 
 def test_the_signature_is_the_carriers_own() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +23,10 @@ from ivr.customers.bills import create_bill
 from ivr.customers.models import Audit, Bill, BillStatus, Card, Customer
 from ivr.customers.register import add_customer
 from ivr.ops.commands.call import command
-from ivr.ops.simcarrier import junit, run_call
+from ivr.ops.simcarrier import junit, report, run_call
 from ivr.ops.simcarrier.checks import Inside, leaks, look, problems_of, unchecked
 from ivr.ops.simcarrier.ladder import ladder
-from ivr.ops.simcarrier.record import CallRecord, Dialled, Heard
+from ivr.ops.simcarrier.record import Answered, CallRecord, Dialled, Heard
 from ivr.ops.simcarrier.scenario import Scenario, parse
 from ivr.payments.models import Payment
 from ivr.payments.states import State
@@ -89,6 +91,47 @@ def test_junit_names_each_problem(tmp_path: Path) -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     failures = suite.findall("testcase/failure")
     assert [failure.get("message") for failure in failures] == ["pay.done was not heard"]
+
+
+def test_the_page_needs_nothing_beside_it_and_tells_the_call(service: Service, tmp_path: Path, now: datetime) -> None:
+    record = keyed_call(service)
+    record.decisions[1] = "again: voice no match -3.2"
+    record.add(Heard(record.events[-1].at_s, "pay.done", "谢谢。<b>&"))
+    report.write(tmp_path / "page.html", [(record, [f"the number {PAN} is <here>"])], "Calls", now)
+    page = (tmp_path / "page.html").read_text()
+    chinese = 'lang="zh">谢谢。&lt;b&gt;&amp;'
+    for words in ("0 of 1 calls as they should be", "keys •••• 6467#", "decided: again", chinese):
+        assert words in page
+    assert PAN[:12] not in page
+    assert "the number [masked] is &lt;here&gt;" in page
+    assert not re.search(r"<script|<link|<img|url\(|https?://|data:|<audio", page)
+
+
+PUBLISHED = Path(__file__).parents[1] / "fixtures" / "audio"
+
+
+def spoken_call(service: Service, *folders: Path, **options: Any) -> CallRecord:
+    service.on("/voice/answer", "<Say>card.ask</Say>" + stream(service))
+    service.on("/voice/turn/1", "<Say>refused</Say>")
+    service.on_stream = lambda socket: socket.until("media", 60) and None
+    scenario_ = scenario([{"expect": "card.ask", "play": "alice/yes.wav"}]).model_copy(update={"folder": folders[0]})
+    return run_call(
+        scenario_, base_url=service.url, account_sid=SID, auth_token=TOKEN, speed=50, recognise=recognise, **options
+    )
+
+
+def test_only_published_recordings_are_drawn_and_only_where_they_are_asked_for(
+    service: Service, tmp_path: Path, now: datetime
+) -> None:
+    (tmp_path / "alice").mkdir()
+    shutil.copy(PUBLISHED / "alice" / "yes.wav", tmp_path / "alice")  # somebody's recording: no manifest tells of it
+    drawn = spoken_call(service, PUBLISHED, waveforms=True)
+    assert [wave.at_s for wave in drawn.waveforms] == [event.at_s for event in drawn.of(Answered)]
+    assert spoken_call(service, PUBLISHED).waveforms == []
+    assert spoken_call(service, tmp_path, waveforms=True).waveforms == []
+    assert "peaks" not in json.dumps(drawn.as_json()) + repr(drawn)
+    report.write(tmp_path / "page.html", [(drawn, [])], "Calls", now)
+    assert (tmp_path / "page.html").read_text().count('class="wave" d=') == 1
 
 
 # Checks.
@@ -277,7 +320,8 @@ def test_the_command_plays_scenarios_and_reports(service: Service, tmp_path: Pat
     common = ["--url", service.url, "--speed", "100"]
     try:
         passed = CliRunner().invoke(command, [str(good), *common])
-        reports = ["--json", str(tmp_path / "r.json"), "--junit", str(tmp_path / "r.xml")]
+        reports = ["--json", "r.json"], ["--junit", "r.xml"], ["--report", "r.html"]
+        reports = [part for option, name in reports for part in (option, str(tmp_path / name))]
         failed = CliRunner().invoke(command, [str(good), str(bad), *common, *reports])
     finally:
         settings.cache_clear()
@@ -291,6 +335,7 @@ def test_the_command_plays_scenarios_and_reports(service: Service, tmp_path: Pat
         ["pay.done was not heard"],
     ]
     assert ElementTree.parse(tmp_path / "r.xml").getroot().get("failures") == "1"
+    assert f"Calls to {service.url}" in (tmp_path / "r.html").read_text()
 
 
 def test_the_command_names_what_is_wrong_with_a_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -90,7 +91,7 @@ def _listen(ws: Server, services: Services) -> None:
     sid, stream_sid, answer, call = _open(ws, services)
     try:
         listening = Listening(services.digit_model(call.locale), expectation(call))
-        turn = _Turn(ws, stream_sid, answer, listening)
+        turn = Turn(ws, stream_sid, answer, listening)
         with metrics.LISTENING.track_inprogress(), tracing.span("listen", sid, step=answer.step, state=call.state):
             whole = turn.run()
         if whole:
@@ -101,8 +102,18 @@ def _listen(ws: Server, services: Services) -> None:
         services.calls.put_outcome(answer.step, Outcome(Event.AGAIN, call))
 
 
-def _open(ws: Server, services: Services) -> tuple[str, str, Answer, Call]:
-    """Read up to the start message and check its token. Raises BadStream."""
+@dataclass(frozen=True)
+class Start:
+    """What a stream says of itself: whose it is, and by which token."""
+
+    sid: str
+    stream_sid: str
+    step: int
+    token: str
+
+
+def read_start(ws: Server) -> Start:
+    """Read up to the start message. Raises BadStream."""
     for _ in range(START_MESSAGES):
         message = _receive(ws)
         if message.get("event") == "start":
@@ -113,13 +124,22 @@ def _open(ws: Server, services: Services) -> tuple[str, str, Answer, Call]:
     given = start.get("customParameters") if isinstance(start, dict) else None
     if not isinstance(start, dict) or not isinstance(given, dict):
         raise BadStream("a start message without parameters")
-    sid, step, token = str(start.get("callSid")), str(given.get("step")), str(given.get("token"))
-    if not SID.fullmatch(sid) or not STEP.fullmatch(step) or not services.calls.open_stream(sid, int(step), token):
+    sid, step = str(start.get("callSid")), str(given.get("step"))
+    if not SID.fullmatch(sid) or not STEP.fullmatch(step):
         raise BadStream("no token of this turn")
-    at, answer = services.calls.load(sid), services.calls.answer(sid, int(step))
+    stream_sid = str(start.get("streamSid") or message.get("streamSid"))
+    return Start(sid, stream_sid, int(step), str(given.get("token")))
+
+
+def _open(ws: Server, services: Services) -> tuple[str, str, Answer, Call]:
+    """Read up to the start message and check its token. Raises BadStream."""
+    start = read_start(ws)
+    if not services.calls.open_stream(start.sid, start.step, start.token):
+        raise BadStream("no token of this turn")
+    at, answer = services.calls.load(start.sid), services.calls.answer(start.sid, start.step)
     if at is None or answer is None or answer.then != "listen":
         raise BadStream("nothing is being listened for")
-    return sid, str(start.get("streamSid") or message.get("streamSid")), answer, at[1]
+    return start.sid, start.stream_sid, answer, at[1]
 
 
 def _receive(ws: Server) -> Mapping[str, Any]:
@@ -134,7 +154,7 @@ def _receive(ws: Server) -> Mapping[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-class _Turn:
+class Turn:
     """The listening turn on its websocket."""
 
     def __init__(self, ws: Server, stream_sid: str, answer: Answer, listening: Listening) -> None:

@@ -7,12 +7,15 @@ import re
 import structlog
 from flask import Blueprint, Response, abort, current_app, request
 
+from ivr.approval.models import ApprovalRequest
 from ivr.call.engine import NoSuchCall
 from ivr.call.session import Answer
 from ivr.carrier import twiml
 from ivr.carrier.signature import is_from_carrier, public_url
-from ivr.customers.lookup import normalise_caller
+from ivr.customers.lookup import customer_by_number, customers_for_caller, normalise_caller
+from ivr.customers.models import Bill, Customer
 from ivr.locales import LOCALES
+from ivr.payments.banks import connect
 from ivr.services import Services
 
 log = structlog.get_logger()
@@ -102,6 +105,26 @@ def status() -> Response:
     if request.form.get("CallStatus") in ("completed", "busy", "failed", "no-answer", "canceled"):
         services().engine.end(request.form["CallSid"])
     return Response(status=204)
+
+
+@blueprint.post("/rehearsal")
+def rehearsal() -> tuple[dict[str, bool], int]:
+    """Asked by a simulated carrier before it plays a call: whether that could be about anybody but test customers.
+
+    Told to whoever can sign as the carrier, and no more than yes or no of everybody together.
+    """
+    asked = request.form
+    with services().database.transaction() as session:
+        touched = customers_for_caller(session, asked.get("From"))
+        touched += [c for number in asked.get("Customers", "").split() if (c := customer_by_number(session, number))]
+        owed = session.get(Bill, asked.get("Bill", ""))
+        open_request = session.get(ApprovalRequest, asked.get("Request", ""))
+        ids = {owed and owed.customer_id, open_request and open_request.ward_id, asked.get("Approver")}
+        touched += [c for customer_id in ids if customer_id and (c := session.get(Customer, customer_id))]
+        only_tests = all(customer.test for customer in touched)
+    test_bank = connect(services().settings).test_only
+    log.info("asked about a simulated call", test_customers=only_tests, test_bank=test_bank)
+    return {"test_customers": only_tests, "test_bank": test_bank}, 200
 
 
 @blueprint.post("/message")

@@ -38,6 +38,7 @@ COMMANDS = {
     "watchlist": "Voices of known impostors.",
     "load": "Many recorded callers at once: what they wait, what it costs.",
     "call": "Play recorded callers into a running service, as the carrier would.",
+    "fixture": "Record what scenarios play, by a WAV or one's own telephone.",
     "transcribe": "Print the digits heard in recordings.",
     "demo": "Play the scenes of the demo.",
     "stop": "End the embedded Redis, and with it the calls in progress.",

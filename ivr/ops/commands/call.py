@@ -13,7 +13,9 @@ import requests
 from rich.console import Console
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
-from ivr.ops.simcarrier import junit
+from ivr.clock import utc_now
+from ivr.locales import LOCALES, Locale
+from ivr.ops.simcarrier import junit, rehearsal, report
 from ivr.ops.simcarrier.ladder import ladder
 from ivr.ops.simcarrier.line import authorities
 from ivr.ops.simcarrier.record import CallRecord
@@ -37,6 +39,7 @@ LOCAL_URL = "http://127.0.0.1:8400"
 @click.option(
     "--value", "values", metavar="NAME=VALUE", multiple=True, help="What {NAME} stands for: an enrolment code, say."
 )
+@click.option("--locale", type=click.Choice(LOCALES), help="Of the number that is rung; default: as the scenario says.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(min=0.1, max=200))
 @click.option("--audio", type=click.Path(path_type=Path), help="Recordings; default: those that ship.")
 @click.option(
@@ -44,41 +47,51 @@ LOCAL_URL = "http://127.0.0.1:8400"
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the calls there, as JSON.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write a JUnit report there.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page with ladders there, as HTML.")
 def command(
     files: tuple[Path, ...],
     url: str | None,
     from_: str | None,
     values: tuple[str, ...],
+    locale: Locale | None,
     speed: float,
     audio: Path | None,
     log: Path | None,
     json_file: Path | None,
     junit_file: Path | None,
+    page: Path | None,
 ) -> None:
     """Play recorded callers into a running service, as the carrier would; one TOML file is one call.
 
     Requests are signed with IVR_AUTH_TOKEN, the token of the account that the service knows. On this machine
     the database, Redis and the sandbox bank's books are checked after each call. With --url only what the
-    carrier sees is; call with customers that were added with --test alone: the service debits their cards at
-    the sandbox bank and nowhere else.
+    carrier sees is. The service is asked first, and no call is placed that could be about a customer who was not
+    added with --test.
 
     The exit status is 1 when anything was not as a scenario says, 2 when a scenario cannot be played.
     """
     console = Console(highlight=False)
     try:
-        scenarios = [_from(load(file), from_) for file in files]
+        scenarios = [_as_given(load(file), from_, locale) for file in files]
         given = dict(_pair(value) for value in values)
-        _check_answers(url or settings().public_url or LOCAL_URL)
+        known = {f"card.{name}": number for name, number in fixture_cards().items()} | given
+        base_url, token = url or settings().public_url or LOCAL_URL, settings().auth_token.get_secret_value()
+        _check_answers(base_url)
+        # About all of them, before the first call is placed.
+        asked = [rehearsal.check(scenario, known, base_url, token, deployed=url is not None) for scenario in scenarios]
         inside = None if url else _inside(settings(), log)
-        calls = [_call(scenario, url, speed, audio, inside, given, console) for scenario in scenarios]
+        drawn = inside is not None and all(asked)  # of a live service nothing of what was said is kept
+        calls = [_call(scenario, base_url, speed, audio, inside, known, console, drawn) for scenario in scenarios]
     except ScenarioError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     if json_file:
-        report = [{**record.as_json(), "problems": problems} for record, problems in calls]
-        json_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        plain = [{**record.as_json(), "problems": problems} for record, problems in calls]
+        json_file.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if junit_file:
         junit.write(junit_file, calls)
+    if page:
+        report.write(page, calls, f"Calls to {url or 'the service of this machine'}", utc_now())
     wrong = sum(bool(problems) for _, problems in calls)
     console.print(f"{len(calls) - wrong} of {len(calls)} calls as they should be")
     sys.exit(1 if wrong else 0)
@@ -86,26 +99,28 @@ def command(
 
 def _call(
     scenario: Scenario,
-    url: str | None,
+    base_url: str,
     speed: float,
     audio: Path | None,
     inside: Inside | None,
     values: dict[str, str],
     console: Console,
+    waveforms: bool,
 ) -> tuple[CallRecord, list[str]]:
     from ivr.ops.simcarrier.checks import look, problems_of, unchecked
 
     before = look(inside) if inside else None
-    cards = {f"card.{name}": number for name, number in fixture_cards().items()}
     try:
         record = run_call(
             scenario,
-            base_url=url or settings().public_url or LOCAL_URL,
+            base_url=base_url,
             account_sid=settings().account_sid,
             auth_token=settings().auth_token.get_secret_value(),
             speed=speed,
             audio=audio or shipped("fixtures/audio"),
-            values={**cards, **values},
+            values=values,
+            waveforms=waveforms,
+            locale=scenario.locales[0] if "locales" in scenario.model_fields_set else None,
         )
     except ScenarioError as error:
         raise ScenarioError(f"{scenario.name}: {error}") from None
@@ -118,10 +133,11 @@ def _call(
     return record, problems
 
 
-def _from(scenario: Scenario, number: str | None) -> Scenario:
-    if number is None:
-        return scenario
-    return scenario.model_copy(update={"caller": scenario.caller.model_copy(update={"from_": number})})
+def _as_given(scenario: Scenario, number: str | None, locale: Locale | None) -> Scenario:
+    """The scenario with what the command line says in place of what it says itself."""
+    if number is not None:
+        scenario = scenario.model_copy(update={"caller": scenario.caller.model_copy(update={"from_": number})})
+    return scenario if locale is None else scenario.model_copy(update={"locales": (locale,)})
 
 
 def _pair(given: str) -> tuple[str, str]:

@@ -57,6 +57,7 @@ def member(
     test: bool = True,
     locale: str = "en",
     emails: Sequence[str] = (),
+    limit_minor: int | None = None,
 ) -> Member:
     """A customer with these card numbers, perhaps a voiceprint made of recordings, and a PIN; perhaps for tests."""
     bank = connect(stage.settings)
@@ -73,6 +74,7 @@ def member(
                 exp_month=12,
                 token=token.token,
                 authorised_by="the demo",
+                limit_minor=limit_minor,
                 keyring=stage.keyring,
                 now=now,
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import tomllib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +34,15 @@ class Voices:
 
     def __init__(self, *roots: Path) -> None:
         self._roots = roots
+        #: Whether all that was read so far is known to hold published test numbers and challenge digits alone: listed
+        #: in the MANIFEST.toml of its folder. What is not may be anybody saying anything.
+        self.published = True
 
     def recording(self, name: str) -> Pcm:
         """Samples of shape (n,), int16, 8 kHz. Raises ScenarioError when there are none to read."""
         for root in self._roots:
             if (path := root / name).is_file():
+                self.published &= name in _listed(root)
                 try:
                     return read_audio(path)
                 except Exception as error:
@@ -70,6 +76,26 @@ class Voices:
             if takes := sorted((root / voice / "digits").glob(f"{digit}_*.wav")):
                 return self.recording(str(rng.choice(takes).relative_to(root)))
         raise ScenarioError(f"no clip {voice}/digits/{digit}_*.wav in {' or '.join(map(str, self._roots))}")
+
+
+MANIFEST = "MANIFEST.toml"
+
+
+@cache
+def _listed(root: Path) -> frozenset[str]:
+    """The recordings that a folder's manifest tells the words of."""
+    try:
+        with open(root / MANIFEST, "rb") as file:
+            return frozenset(str(recording["path"]) for recording in tomllib.load(file)["recording"])
+    except FileNotFoundError:
+        return frozenset()
+
+
+def outline(pcm: Pcm, step_s: float) -> tuple[float, ...]:
+    """The loudest sample of each ``step_s``, from 0 to 1, to two places."""
+    step = int(step_s * SAMPLE_RATE)
+    peaks = np.abs(np.pad(pcm, (0, -len(pcm) % step)).astype(np.float64)).reshape(-1, step).max(axis=1) / 32768
+    return tuple(np.round(peaks, 2).tolist())
 
 
 def frames(pcm: Pcm) -> list[bytes]:

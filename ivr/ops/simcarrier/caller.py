@@ -18,9 +18,10 @@ from ivr.ops.simcarrier.audio import (
     frames,
     last_speech_frame,
     mixed,
+    outline,
     played_again,
 )
-from ivr.ops.simcarrier.record import Answered, CallRecord, KeysLost, mask
+from ivr.ops.simcarrier.record import WAVE_STEP_S, Answered, CallRecord, KeysLost, Waveform, mask
 from ivr.ops.simcarrier.scenario import NO_FAULTS, Faults, Scenario, ScenarioError, Turn
 
 REACTION_S = 0.3  # from the end of a prompt to the answer
@@ -53,8 +54,10 @@ class Caller:
         record: CallRecord,
         values: Mapping[str, str],
         patience_s: float = PATIENCE_S,
+        waveforms: bool = False,
     ) -> None:
         self._patience_s = patience_s
+        self._waveforms = waveforms
         self._spec = scenario.caller
         self._turns = deque(enumerate(scenario.turns, 1))
         self._whenever = scenario.whenever
@@ -209,7 +212,10 @@ class Caller:
         pcm = played_again(pcm, turn.through, turn.gain_db)
         if not np.any(pcm):
             raise ScenarioError(f"{what} is silent")
-        self._speech = _Speech(start_s, frames(mixed(pcm, noise)), last_speech_frame(pcm))
+        said = mixed(pcm, noise)
+        self._speech = _Speech(start_s, frames(said), last_speech_frame(pcm))
+        if self._waveforms and self._voices.published:
+            self._record.waveforms.append(Waveform(start_s, outline(said, WAVE_STEP_S)))
         self._record.add(Answered(start_s, "speech", what, round(self._speech.end_s - start_s, 2)))
         return self._speech.end_s
 

@@ -20,6 +20,9 @@ from ivr.ops.simcarrier.clock import Clock
 from ivr.ops.simcarrier.record import CallRecord, Requested
 from ivr.ops.simcarrier.scenario import NO_FAULTS, Faults, Repeat
 
+REFUSED = 403
+OTHER_CALLER = "+14155550198"  # nobody's
+
 XML_TYPES = {"text/xml", "application/xml", "text/html"}
 
 
@@ -83,11 +86,14 @@ def authorities() -> str | bool:
 class Line:
     """Sends the webhooks of one call and writes each try into its record."""
 
-    def __init__(self, auth_token: str, clock: Clock, record: CallRecord, budget: Budget) -> None:
+    def __init__(
+        self, auth_token: str, clock: Clock, record: CallRecord, budget: Budget, *, alter: bool = False
+    ) -> None:
         self._validator = RequestValidator(auth_token)
         self._clock = clock
         self._record = record
         self._budget = budget
+        self._alter = alter
         self._session = requests.Session()
         self._session.verify = authorities()
 
@@ -101,6 +107,8 @@ class Line:
         budget = self._budget.override(fragment)
         call = _Webhook(url, method, dict(params), str(uuid.uuid4()))
         with self._clock.waiting():
+            if self._alter:
+                self._send_altered(call, budget)
             answer = self._tries(call, budget, faults)
             if faults.repeat_request:
                 self._repeat(call, budget, faults.repeat_request)
@@ -135,14 +143,28 @@ class Line:
             except _TryFailed as failure:
                 self._record.errors.append(f"{failure.code} at {call.url}, sent again: {failure}")
 
-    def _send(self, call: _Webhook, budget: Budget, deadline: float, note: str = "") -> Answer:
+    def _send_altered(self, call: _Webhook, budget: Budget) -> None:
+        """Before the true one, what somebody would send who has seen it: another form, under its signature."""
+        altered = replace(call, params={**call.params, "From": OTHER_CALLER, "Digits": "1"}, token=str(uuid.uuid4()))
+        signature = self.sign(call.url, {} if call.get else call.params)
+        deadline = time.perf_counter() + budget.total_ms / 1000
+        try:
+            self._send(altered, budget, deadline, "altered under its signature", signature)
+        except _TryFailed as failure:
+            if failure.status == REFUSED:
+                return
+        self._record.errors.append(f"11200 at {call.url}: an altered request was not refused")
+
+    def _send(
+        self, call: _Webhook, budget: Budget, deadline: float, note: str = "", signature: str | None = None
+    ) -> Answer:
         left_s = deadline - time.perf_counter()
         if left_s <= 0:
             raise _TryFailed("tt", 11200, f"the budget of {budget.total_ms} ms was used up")
         self._session.trust_env = not is_loopback(call.url)  # a proxy of the environment cannot reach this machine
         url = f"{call.url}{'&' if '?' in call.url else '?'}{urlencode(call.params)}" if call.get else call.url
         form = {} if call.get else call.params
-        headers = {"X-Twilio-Signature": self.sign(url, form), "I-Twilio-Idempotency-Token": call.token}
+        headers = {"X-Twilio-Signature": signature or self.sign(url, form), "I-Twilio-Idempotency-Token": call.token}
         timeout = (min(budget.connect_ms / 1000, left_s), min(budget.read_ms / 1000, left_s))
         started = time.perf_counter()
         status, problem = None, None
@@ -158,17 +180,20 @@ class Line:
         except requests.exceptions.RequestException as error:
             problem = _TryFailed("ct", 11205, f"no connection ({type(error).__name__})")
         ended = time.perf_counter()
-        self._note(call, status, (ended - started) * 1000, note or (str(problem) if problem else ""))
+        meant = signature is not None and status == REFUSED
+        self._note(call, status, (ended - started) * 1000, note or (str(problem) if problem else ""), meant)
         if problem:
             raise problem
         if ended > deadline:
             raise _TryFailed("tt", 11200, f"answered after the budget of {budget.total_ms} ms")
         if not 200 <= response.status_code < 300:
-            raise _TryFailed(f"{response.status_code // 100}xx", 11200, f"HTTP {response.status_code}")
+            status = response.status_code
+            raise _TryFailed(f"{status // 100}xx", 11200, f"HTTP {status}", status)
         return Answer(url, response.content, response.headers.get("Content-Type", "").split(";")[0].strip())
 
-    def _note(self, call: _Webhook, status: int | None, ms: float, note: str) -> None:
-        self._record.add(Requested(self._clock.now_s, call.method, call.url, status, round(ms, 1), call.token, note))
+    def _note(self, call: _Webhook, status: int | None, ms: float, note: str, meant: bool = False) -> None:
+        at_s, ms = self._clock.now_s, round(ms, 1)
+        self._record.add(Requested(at_s, call.method, call.url, status, ms, call.token, note, meant))
 
 
 @dataclass(frozen=True)
@@ -184,7 +209,8 @@ class _Webhook:
 
 
 class _TryFailed(Exception):
-    def __init__(self, reason: str, code: int, problem: str) -> None:
+    def __init__(self, reason: str, code: int, problem: str, status: int | None = None) -> None:
         super().__init__(problem)
         self.reason = reason
         self.code = code
+        self.status = status

@@ -37,6 +37,7 @@ class Requested(Event):
     ms: float
     token: str
     note: str = ""
+    meant: bool = False  # the scenario wanted this very status: a refusal
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class Streamed(Event):
 
 
 @dataclass(frozen=True)
+class Reopened(Event):
+    """The service closed a stream that was opened with a token already used, and sent nothing into it."""
+
+
+@dataclass(frozen=True)
 class Dialled(Event):
     number: str
 
@@ -98,6 +104,16 @@ class Ended(Event):
     status: str
     by: str
 
+
+@dataclass(frozen=True)
+class Waveform:
+    """The outline of something said: from 0 to 1, the loudest sample of every ``WAVE_STEP_S``. Nobody can hear it."""
+
+    at_s: float
+    peaks: tuple[float, ...] = field(repr=False)
+
+
+WAVE_STEP_S = 0.04
 
 E = TypeVar("E", bound=Event)
 
@@ -114,6 +130,7 @@ class CallRecord:
     mismatch: str | None = None  # the prompt expected and those heard instead
     decisions: dict[int, str] = field(default_factory=dict)  # of the service by step, where readable
     told: dict[str, str] = field(default_factory=dict, repr=False)  # values in prompts: the digits to say
+    waveforms: list[Waveform] = field(default_factory=list)  # of published recordings only; not in the JSON
 
     def add(self, event: Event) -> None:
         self.events.append(event)

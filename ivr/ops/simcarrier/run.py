@@ -39,22 +39,28 @@ def run_call(
     recognise: Recogniser | None = None,
     budget: Budget = CARRIER_BUDGET,
     to: str = TO,
+    waveforms: bool = False,
+    locale: str | None = None,
 ) -> CallRecord:
     """Make one call to the service at ``base_url`` and say what happened.
 
     ``audio`` is the folder of the callers' recordings (the scenario's own folder comes first); ``values`` are
     what the scenario may name besides what prompts tell, such as ``{card.alice}``; ``recognise`` tells a
     prompt's id and values from its words (default: the service's own prompts). ``speed`` scales the caller's
-    time, not the service's. Errors of the service stand in the record; ScenarioError is raised when the
-    scenario itself cannot be played.
+    time, not the service's. ``waveforms``: keep outlines of what is said, where the recordings are published ones.
+    ``locale``: the number rung is one that speaks this language. Errors of the service stand in the record;
+    ScenarioError is raised when the scenario itself cannot be played.
     """
     clock = Clock(speed)
     record = CallRecord(scenario.name, "CA" + secrets.token_hex(16), scenario.caller.from_)
     voices = Voices(*([scenario.folder] + ([audio] if audio else [])))
-    caller = Caller(scenario, voices, record, values or {}, max(PATIENCE_S, PATIENCE_WALL_S * speed))
-    line = Line(auth_token, clock, record, budget)
+    patience_s = max(PATIENCE_S, PATIENCE_WALL_S * speed)
+    caller = Caller(scenario, voices, record, values or {}, patience_s, waveforms)
+    line = Line(auth_token, clock, record, budget, alter=scenario.carrier.alter_every_request)
     try:
-        _Call(scenario, base_url, account_sid, to, caller, clock, line, record, recognise or prompts.recognise).run()
+        first = f"{ANSWER}?locale={locale}" if locale else ANSWER
+        recognise = recognise or prompts.recognise
+        _Call(scenario, base_url, account_sid, to, caller, clock, line, record, recognise, first).run()
     finally:
         line.close()
     return record
@@ -72,6 +78,7 @@ class _Call:
         line: Line,
         record: CallRecord,
         recognise: Recogniser,
+        first: str,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._repeat = scenario.carrier.repeat_every_request
@@ -86,6 +93,7 @@ class _Call:
             callback=self._callback,
             dialled_for_s=scenario.caller.dialled_for_s,
             forge_stream_token=scenario.carrier.forge_stream_token,
+            reopen_streams=scenario.carrier.reopen_every_stream,
         )
         self._params = {
             "CallSid": record.call_sid,
@@ -97,11 +105,11 @@ class _Call:
             "Direction": "inbound",
             "ApiVersion": API_VERSION,
         }
-        self._first = ANSWER
+        self._first = first
         if scenario.caller.rung:
             self._first = caller.filled(scenario.caller.rung)
             swapped = {"From": to, "Caller": to, "To": scenario.caller.from_, "Called": scenario.caller.from_}
-            self._params |= swapped | {"Direction": "outbound-api", "AnsweredBy": "human"}
+            self._params |= swapped | {"Direction": "outbound-api", "AnsweredBy": scenario.caller.answered_by}
         if scenario.caller.attestation:
             self._params["StirVerstat"] = scenario.caller.attestation
 

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from ivr.locales import Locale
+
 Keys = Annotated[str, StringConstraints(min_length=1, pattern=r"^(\{[\w.-]+\}|[0-9*#])+$")]
 
 
@@ -48,6 +50,7 @@ class CallerSpec(_Part):
     from_: str = Field(alias="from")
     attestation: str | None = None
     rung: str | None = None  # she does not call: the service has her rung, and this page, with {values}, asked
+    answered_by: str = "human"  # when she is rung: human, or machine_start and the like
     voice: str | None = None  # folder of this person's clips
     seed: int | None = None  # of takes and gaps; default: from the scenario's name
     dialled_for_s: float = Field(default=5.0, ge=0)  # how long an agent talks with the caller
@@ -99,12 +102,14 @@ class Carrier(_Part):
 
     repeat_every_request: Repeat | None = None
     forge_stream_token: bool = False  # streams come with a token that the service did not give
+    reopen_every_stream: bool = False  # somebody opens each stream once more, with the token that it came with
+    alter_every_request: bool = False  # each is sent again with another form under its signature: 403, or it is wrong
 
 
 class End(_Part):
     """What must be true when the call is over; what is absent is not checked."""
 
-    payment: Literal["paid", "none", "refused"] | None = None
+    payment: Literal["paid", "none", "refused", "linked"] | None = None
     bill: Literal["open", "paid"] | None = None
     debits: int | None = Field(default=None, ge=0)  # captures that this call added to the bank's books
     customer: str | None = None  # customer number, where the caller id does not tell
@@ -117,6 +122,7 @@ class Scenario(_Part):
     """One call: a frozen, checked TOML file."""
 
     name: str
+    locales: tuple[Locale, ...] = ("en",)  # of a service in which the call goes as it is written here
     caller: CallerSpec
     carrier: Carrier = Carrier()
     turns: tuple[Turn, ...] = Field(default=(), alias="turn")

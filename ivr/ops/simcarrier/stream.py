@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidHandshake, InvalidURI
@@ -25,12 +25,13 @@ from ivr.ops.simcarrier.audio import FRAME_S, FRAME_SAMPLES
 from ivr.ops.simcarrier.caller import Caller
 from ivr.ops.simcarrier.clock import Clock
 from ivr.ops.simcarrier.line import is_loopback
-from ivr.ops.simcarrier.record import CallRecord, Heard, Streamed
+from ivr.ops.simcarrier.record import CallRecord, Heard, Reopened, Streamed
 from ivr.ops.simcarrier.twiml import Stream
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.1  # for the service to end the TCP connection; the stream is over before
 SETTLE_S = 0.15  # that the service has to begin a prompt before the caller may speak; at natural speed
+REOPENED_STEP_S = 0.05
 MAX_S = 900.0  # of the call; no listening turn is longer
 PROMPT_MARK = "prompt:"
 
@@ -114,6 +115,27 @@ class MediaStream:
             with self._clock.waiting():
                 socket = self._open(stack, signature)
             return self._converse(socket)
+
+    def reopen(self, signature: str) -> None:
+        """What somebody would do who has seen the token: open the stream once more. It must be closed in silence."""
+        with ExitStack() as stack, self._clock.waiting():
+            socket = self._open(stack, signature)
+            if not self._is_answered(socket):
+                self._record.add(Reopened(self._clock.now_s))
+                return
+        self._record.errors.append(f"31924 at {self._verb.url}: a token opened a stream twice")
+
+    def _is_answered(self, socket: _Connection) -> bool:
+        """Whether anything but a close comes; nothing at all is as if somebody listened."""
+        with suppress(ConnectionClosed):
+            self._start(socket)
+            deadline = time.monotonic() + OPEN_TIMEOUT_S
+            while time.monotonic() < deadline and not socket.close_came_at:
+                with suppress(TimeoutError):
+                    socket.recv(timeout=REOPENED_STEP_S)
+                    return True
+            return not socket.close_came_at
+        return False
 
     def _converse(self, socket: _Connection) -> Streamed:
         started_s = self._clock.now_s

@@ -75,6 +75,7 @@ class Leg:
     callback: Callable[[str, Mapping[str, str]], None]  # a status callback: its answer is ignored
     dialled_for_s: float
     forge_stream_token: bool = False
+    reopen_streams: bool = False
 
     def pass_time(self, seconds: float, skip: bool = False) -> None:
         """Let time pass in which nobody listens. Raises HungUp when the caller hangs up meanwhile."""
@@ -192,6 +193,8 @@ def _connect(leg: Leg, verb: Connect) -> Goto | None:
         if not (verb.stream.url.startswith("wss://") or is_loopback(verb.stream.url)):
             raise StreamFailed(f"31921 at {verb.stream.url}: only wss:// leaves this machine")
         leg.record.add(stream.run(leg.line.sign(verb.stream.url, {})))
+        if leg.reopen_streams:
+            stream.reopen(leg.line.sign(verb.stream.url, {}))
         event = {"StreamEvent": "stream-stopped"}
     except StreamFailed as error:
         leg.record.errors.append(str(error))

@@ -10,6 +10,7 @@
 # make bench-api   purchases through the merchants' API, confirmed and debited; charges of an app by voice
 # make bench-approvals   what policies and 10,000 waiting approvals cost
 # make bench-faults   payments under faults: killed workers, restarted servers, a bad bank (PAYMENTS=1000 each)
+# make bench-load   forty calls at once, five hundred that wait, a web process killed, twenty minutes of calls
 # make bench-ledger   the ledger: 10,000 simulated consortia, real nodes killed and timed (SEEDS=10000)
 PYTHON ?= python3.11
 BIN := .venv/bin
@@ -24,7 +25,7 @@ VOSK ?=
 # A folder of the official ECAPA-TDNN, pinned by voiceprint.manifest, likewise.
 ECAPA ?=
 
-.PHONY: install demo scenarios test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-payments bench-voice clean
+.PHONY: install demo scenarios test lint shots bench bench-api bench-approvals bench-digits bench-faults bench-ledger bench-load bench-payments bench-voice clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -73,6 +74,9 @@ bench-api: .venv/.tested
 
 bench-approvals: .venv/.tested
 	$(BIN)/python -m bench.approvals
+
+bench-load: .venv/.tested
+	$(BIN)/python -m bench.load
 
 bench-ledger: .venv/.tested
 	$(BIN)/python -m bench.ledger --seeds $(SEEDS)

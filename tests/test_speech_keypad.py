@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ivr.speech.expect import EndReason, Expect
@@ -131,4 +133,5 @@ def test_what_was_keyed_is_not_shown() -> None:
     turn = Listening(None, PIN)
     for key in "135790":
         turn.key(key)
-    assert "135" not in repr(turn.close()) + repr(turn)
+    shown = re.sub("0x[0-9a-f]+", "", repr(turn.close()) + repr(turn))  # addresses in memory may hold any figures
+    assert "135" not in shown

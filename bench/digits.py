@@ -21,12 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import vosk
-
 from bench.hearing import cards, costs, other, reliability, sets
 from bench.hearing.ears import CALL, LOOP, PEER, Answer, Ears
 from bench.hearing.rates import Verdicts, figures, rate
 from ivr.speech.confidence import Calibration
+from ivr.speech.library import vosk
 from recipes.digits.evaluate import Spoken
 
 RESULTS = Path(__file__).with_name("results") / "digits.json"

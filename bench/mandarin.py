@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-import vosk
 
+from ivr.speech.library import vosk
 from ivr.speech.mandarin import ANSWERS, DIGITS
 from ivr.speech.recogniser import Grammar
 from recipes.digits.clips import SAMPLE_RATE, find_speech

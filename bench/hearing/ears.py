@@ -13,13 +13,13 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import vosk
 from scipy.signal import resample_poly
 
 from bench.hearing.rates import Heard
 from ivr import speech
 from ivr.speech.audio import SAMPLE_RATE
 from ivr.speech.expect import Expect
+from ivr.speech.library import vosk
 from ivr.speech.numbers import Hypothesis, edit_distance
 from ivr.speech.recogniser import DigitModel, Grammar, sample_rate
 from recipes.digits import confidence, evaluate

@@ -10,6 +10,9 @@ from typing import Any
 
 from prometheus_client import multiprocess
 
+# Its further threads wait in busy loops, on cores that calls need.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 worker_class = "gthread"
 threads = int(os.environ.get("IVR_THREADS", "64"))
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))

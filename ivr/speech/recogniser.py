@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import vosk
 from numpy.typing import NDArray
 from scipy.signal import firwin, lfilter
 
 from ivr.speech import mandarin, numbers
 from ivr.speech.audio import SAMPLE_RATE, Pcm, read_audio, to_pcm
 from ivr.speech.confidence import Calibration, CalibrationError
+from ivr.speech.library import vosk
 from ivr.speech.pan import luhn_valid
 
 UNKNOWN = "[unk]"

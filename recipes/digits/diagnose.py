@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import vosk
 
+from ivr.speech.library import vosk
 from ivr.speech.numbers import aligned
 
 from . import clips, strings

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import vosk
 
+from ivr.speech.library import vosk
 from ivr.speech.numbers import edit_distance
 
 from .augment import SAMPLE_RATE

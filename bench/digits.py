@@ -31,7 +31,7 @@ from recipes.digits.evaluate import Spoken
 RESULTS = Path(__file__).with_name("results") / "digits.json"
 #: Test, figure, the most (error rate) or least (strings exact) that is wanted on clean telephone audio.
 TARGETS = (("phone_numbers", "digit_errors", 0.02), ("phone_numbers", "exact", 0.85))
-PARTS = ("costs", "tests", "cards", "other")
+PARTS = ("costs", "tests", "cards", "other", "answers")
 COSTED = 40  # strings by which the processor time of a call is measured
 
 Results = dict[str, Any]
@@ -134,8 +134,10 @@ def main() -> None:
             summary["cards"] = calls(ears, tests, args.model, verdicts)
         if "other" in args.parts:
             summary["false_digits"] = other.false_digits(ears, args.speech, verdicts)
-            summary["yes_or_no"] = other.yes_or_no(ears, args.speech)
-            print(f"yes or no: {summary['yes_or_no']}")
+        if "answers" in args.parts:
+            summary["answers"] = other.answers(ears, args.speech)
+            for said, heard in summary["answers"].items():
+                print(f"{said}: yes {heard['yes']:.1%}, no {heard['no']:.1%} of {heard['n']}")
     summary["minutes"] = round((time.monotonic() - started) / 60, 1)
     summary["bars"] = verdicts.lines
     RESULTS.parent.mkdir(exist_ok=True)

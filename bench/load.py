@@ -2,7 +2,8 @@
 
 ``python -m bench.load [--only calls waiting killed soak] [--calls 40] [--waiting 500] [--minutes 20]``
 
-* calls: so many people pay at once, at the pace of life;
+* calls: so many people pay at once, at the pace of life, each followed by another when she hangs up, twice; and, beside
+  the bars, once more with all of them beginning within eight seconds;
 * waiting: the same, while so many others hold the line until somebody has agreed to their payments;
 * killed: one of the two web processes is killed (-9) while so many calls go on: each must go on, or end with an
   apology, and no payment may be lost or made twice;
@@ -27,15 +28,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pyotp
 import requests
 from rich.console import Console
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from bench.bars import Bars
+from ivr.approval.appointments import MOST_WARDS
 from ivr.approval.policy import Role as ApproverRole
 from ivr.call.models import Turn
 from ivr.console.operators import accounts
@@ -51,6 +54,8 @@ from ivr.store import redis
 
 PIN, SMALL_MINOR, LARGE_MINOR = "482915", 100, 10_000
 WAITING_BEGIN_S = 200.0  # over which those who wait ring up; each waits five minutes
+ROUNDS = 3
+BURST_S = 8.0
 SETTLE_S = 60.0
 WAVE_PAUSE_S = 2.0
 GROWTH_MB_AN_HOUR = 30.0
@@ -91,15 +96,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def calls(running: Stage, options: argparse.Namespace, bars: Bars, console: Console) -> None:
-    _judge("calls", _pay(running, options.calls), bars, console)
+    before = _stored(running)
+    found = _pay(running, options.calls, ROUNDS)
+    _judge("calls", found, bars, console)
+    commands, transactions = ((after - b) / found.calls for after, b in zip(_stored(running), before, strict=True))
+    console.print(f"  a call: {commands:.0f} commands to Redis, {transactions:.0f} transactions in PostgreSQL")
+    _print(_pay(running, options.calls, over_s=BURST_S), console)
 
 
 def waiting(running: Stage, options: argparse.Namespace, bars: Bars, console: Console) -> None:
-    """Everybody's guardian is one person, who does not answer before all of them wait."""
+    """The guardians, as few as may look after them all, do not answer."""
     numbers = load.fresh_numbers(options.waiting)
     now, pan = datetime.now(UTC), cast.pans()["alice"]
-    guardian = cast.member(running, "+15009990000", (), now, pin=PIN, emails=["guardian@example.com"])
-    for number in numbers:
+    for i, number in enumerate(numbers):
+        if i % MOST_WARDS == 0:
+            telephone = f"+1500999{i:04}"
+            guardian = cast.member(running, telephone, (), now, pin=PIN, emails=["guardian@example.com"])
         ward = cast.member(running, number, [pan], now, pin=PIN)
         cast.looks_after(running, ApproverRole.GUARDIAN, guardian, ward, now)
         cast.bill(running, ward.customer_id, LARGE_MINOR, "Load Test", now)
@@ -110,7 +122,7 @@ def waiting(running: Stage, options: argparse.Namespace, bars: Bars, console: Co
         time.sleep(WAITING_BEGIN_S + 30)
         with running.database.transaction() as session:
             at_once = session.scalar(select(func.count()).where(Payment.state == State.AWAITING)) or 0
-        _judge("calls_while_others_wait", _pay(running, options.calls), bars, console)
+        _judge("calls_while_others_wait", _pay(running, options.calls, ROUNDS), bars, console)
         found = held.result()
     rang_off = sum("approval.later" in record.heard for record in found.records)
     p95 = float(np.percentile(found.webhooks_ms, 95))
@@ -126,12 +138,12 @@ def killed(running: Stage, options: argparse.Namespace, bars: Bars, console: Con
     victim = processes[0]
 
     def strike() -> None:
-        time.sleep(load.RAMP_S + 12)  # all of them are in the middle of something
+        time.sleep(BURST_S + 12)  # all of them are in the middle of something
         os.kill(victim, signal.SIGKILL)
         console.print(f"killed one of {len(processes)} web processes")
 
     threading.Thread(target=strike, daemon=True).start()
-    found = _pay(running, options.calls)
+    found = _pay(running, options.calls, over_s=BURST_S)
     ends = Counter(_end(record.heard) for record in found.records)
     console.print(f"  calls ended with: {dict(ends)}")
     lost, twice = _books(running)
@@ -165,22 +177,37 @@ def soak(running: Stage, options: argparse.Namespace, bars: Bars, console: Conso
 PARTS = {"calls": calls, "waiting": waiting, "killed": killed, "soak": soak}
 
 
-def _pay(running: Stage, count: int) -> load.Load:
-    return load.ring(running.settings, running.url, load.callers(running.settings, count))
+def _pay(running: Stage, at_once: int, rounds: int = 1, over_s: float = load.RAMP_S) -> load.Load:
+    numbers = load.callers(running.settings, at_once * rounds)
+    return load.ring(running.settings, running.url, numbers, over_s=over_s, at_once=at_once)
+
+
+def _stored(running: Stage) -> tuple[int, int]:
+    """Commands that Redis was given, transactions that PostgreSQL committed; of SQLite, which does not count, none."""
+    redis_stats: Any = redis.connect(running.settings).info("stats")
+    committed = "select xact_commit from pg_stat_database where datname = current_database()"
+    with running.database.transaction() as session:
+        postgresql = running.database.engine.dialect.name == "postgresql"
+        return redis_stats["total_commands_processed"], session.scalar(text(committed)) if postgresql else 0
 
 
 def _judge(name: str, found: load.Load, bars: Bars, console: Console) -> None:
+    _print(found, console)
+    bars.add(f"{name}_failed", found.failed == 0, found.failed, 0, found.calls)
+    bars.add(f"{name}_turn_p95_ms", found.p95_ms < 1000 * load.SLOW_S, round(found.p95_ms), round(1000 * load.SLOW_S),
+             len(found.turns_ms))  # fmt: skip
+
+
+def _print(found: load.Load, console: Console) -> None:
     p50, p95 = np.percentile(found.turns_ms, [50, 95])
     console.print(
-        f"{found.calls} pay at once: a turn's end to its answer p50 {p50:.0f} ms, p95 {p95:.0f};"
+        f"{found.calls} pay, {found.at_once} at once, {found.failed} failed, in {found.seconds:.0f} s:"
+        f" a turn's end to its answer p50 {p50:.0f} ms, p95 {p95:.0f};"
         f" webhooks p95 {np.percentile(found.webhooks_ms, 95):.0f} ms;"
-        f" {found.cpu_s / found.calls:.1f} s of processor and {found.memory_mb / found.calls:.1f} MB a call"
+        f" {found.cpu_s / found.calls:.1f} s of processor and {found.memory_mb / found.at_once:.1f} MB for each at once"
         f" on top of {found.before_mb:.0f} MB",
         highlight=False,
     )
-    bars.add(f"{name}_failed", found.failed == 0, found.failed, 0, found.calls)
-    bars.add(f"{name}_turn_p95_ms", found.p95_ms < 1000 * load.SLOW_S, round(p95), round(1000 * load.SLOW_S),
-             len(found.turns_ms))  # fmt: skip
 
 
 def _end(heard: Sequence[str]) -> str | None:

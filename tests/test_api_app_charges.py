@@ -192,6 +192,16 @@ def test_a_plain_yes_is_enough_up_to_what_she_allowed(pump: Pump, database: Data
     assert pump.answer(large, recording("alice", "yes"))["status"] == "again"
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [("pay", "confirmed"), ("confirm", "confirmed"), ("cancel", "declined"), ("do_not_pay", "again")],
+)
+def test_other_words_for_yes_and_no_are_understood(pump: Pump, database: Database, said: str, status: str) -> None:
+    bind(database, pump, yes_limit_minor=300)
+    assert pump.answer(pump.charge(300), recording("alice", said))["status"] == status
+    assert len(payments(database)) == (status == "confirmed")
+
+
 def test_a_recording_of_an_earlier_answer_is_refused(
     pump: Pump, database: Database, alice: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

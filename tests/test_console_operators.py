@@ -386,7 +386,7 @@ def test_models_are_shown_with_figures_and_plots(at_desk: Callable[[], DeskBrows
     here = at_desk()
     here.enter("ann", Role.VIEWER)
     given = here.get("/desk/models")
-    assert "digits-2" in here.text
+    assert "digits-3" in here.text
     assert "<table>" in given.text
     plot = here.client.get("/desk/models/digits/reliability.png", base_url="https://pay.example.com")
     assert plot.data.startswith(b"\x89PNG")

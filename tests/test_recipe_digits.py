@@ -15,9 +15,12 @@ import soundfile as sf
 import torch
 import vosk
 
-from recipes.digits import augment, clips, evaluate, features, fluent, graphs, kaldi, lexicon, lfmmi, warm
+from recipes.digits import augment, clips, evaluate, features, fluent, graphs, kaldi, lexicon, lfmmi, warm, words
+from recipes.digits.mixing import WINDOW_S, Example
 from recipes.digits.network import Network
 from recipes.heldout import DEFAULT_PERCENT, bucket
+
+ROOT = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
 vosk.SetLogLevel(-1)
@@ -34,7 +37,7 @@ def samples() -> np.ndarray:
 @pytest.fixture(scope="module")
 def network() -> Network:
     """Random weights, with batch-norm statistics that are not the initial ones."""
-    torch.manual_seed(2)
+    torch.manual_seed(3)
     net = Network(width=32, bottleneck=16, dilations=(1, 2))
     net.train()
     for _ in range(20):
@@ -177,6 +180,46 @@ def test_a_training_may_start_from_a_shipped_model(network: Network, model_dir: 
     )
     with pytest.raises(ValueError, match="another shape"):
         warm.start_from(Network(width=48, bottleneck=16, dilations=(1, 2)), model_dir, torch.randn(1, 200, 40))
+
+
+class Noisy:
+    """In place of recordings: noise, in which the words are said to be."""
+
+    def __init__(self, *words: str) -> None:
+        self._rng, self._words = np.random.default_rng(4), list(words)
+
+    def example(self) -> Example:
+        samples = (self._rng.standard_normal(int(WINDOW_S * clips.SAMPLE_RATE)) * 900).astype(np.float32)
+        return Example(samples, graphs.utterance_arcs(self._words), None)
+
+    spoken = unknown = example
+
+
+def test_words_are_added_and_the_others_heard_as_before(tmp_path: Path) -> None:
+    shipped = ROOT / "models/digits"
+    new = ("confirm", "pay")
+    assert lexicon.WORDS[-2:] == new
+    before = lexicon.Lexicon(
+        {w: s for w, s in lexicon.LEXICON.items() if w not in new}, lexicon.EXTRA_COST, lexicon.DIGITS
+    )
+    known = warm.read_layers((shipped / "am/final.mdl").read_bytes())
+    known[-1] = tuple(x[: len(before.pdfs)] for x in known[-1])
+    layers = [replace(at, weight=w, bias=b) for at, (w, b) in zip(Network().exported(), known, strict=True)]
+    kaldi.write_model(tmp_path / "old", layers, before)
+    added = words.train(tmp_path / "old", Noisy("pay", "confirm"), updates=2)  # type: ignore[arg-type]
+    kaldi.write_model(tmp_path / "new", added)
+
+    assert len(added[-1].weight) == len(lexicon.PDFS) == len(before.pdfs) + 8
+    assert (added[-1].weight[-1] != added[-1].weight[-2]).any()
+    speech = sf.read(ROOT / "ivr/speech/proof.wav", dtype="int16")[0]
+    heard = []
+    for name in ("old", "new"):
+        recognizer = vosk.KaldiRecognizer(vosk.Model(str(tmp_path / name)), 8000, evaluate.GRAMMAR)
+        recognizer.SetMaxAlternatives(8)
+        recognizer.AcceptWaveform(speech.tobytes())
+        heard.append(json.loads(recognizer.FinalResult())["alternatives"])
+    assert heard[0] == heard[1]
+    assert len(heard[0]) > 1
 
 
 def test_words_of_a_fluent_number_are_found_in_order() -> None:

@@ -123,6 +123,26 @@ def test_a_spoken_answer_is_one_answer(expect: Expect, words: list[str], answer:
     assert expect.spoken_answer(words) == answer
 
 
+@pytest.mark.parametrize(
+    ("words", "besides", "answer"),
+    [
+        (["pay"], False, "yes"),
+        (["confirm"], False, "yes"),
+        (["yes", "pay"], False, "yes"),
+        (["yes"], True, "yes"),
+        (["yes", "pay"], True, "yes"),
+        (["pay"], True, None),  # "do not pay"
+        (["pay", "confirm"], True, None),
+        (["cancel"], False, "no"),
+        (["cancel"], True, "no"),
+        (["no", "pay"], False, None),
+        ([], True, None),
+    ],
+)
+def test_what_is_to_be_done_is_agreed_to_by_its_name_alone(words: list[str], besides: bool, answer: str | None) -> None:
+    assert Expect.confirm().spoken_answer(words, besides) == answer
+
+
 def test_a_flood_of_keys_is_bounded() -> None:
     turn = Listening(None, Expect.keys(1000))
     assert [turn.key("1") for _ in range(100)].index(True) == 31

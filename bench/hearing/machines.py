@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from fixtures.tts import Voice, synthesise
+from fixtures.tts import Audio, Voice, synthesise
 from ivr.speech.audio import to_pcm
 from ivr.speech.pan import is_complete
 from recipes.digits import synthetic
@@ -41,6 +41,11 @@ def _speaks(voice: Voice) -> bool:
         return shutil.which(voice.engine) is not None and len(synthesise(voice, "one two")) > 0
     except (subprocess.SubprocessError, OSError, IndexError, RuntimeError):
         return False
+
+
+def saying(text: str) -> list[Audio]:
+    """A text by each of the voices that are installed, at two tempos."""
+    return [synthesise(voice, text, stretch=stretch) for voice in VOICES if _speaks(voice) for stretch in (1.0, 0.8)]
 
 
 def numbers(seed: int) -> list[Spoken]:

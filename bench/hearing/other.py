@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from bench.hearing import machines
 from bench.hearing.ears import CALL, CALL_GRAMMAR, LOOP, Answer, Ears
 from bench.hearing.rates import Verdicts
 from bench.hearing.sets import held_out
 from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw, to_pcm, ulaw_to_pcm
 from ivr.speech.cards import candidates
+from ivr.speech.expect import Expect
 from ivr.speech.numbers import DIGITS, TEENS, TENS
+from ivr.speech.recogniser import UNKNOWN, Grammar
 from recipes.digits.clips import find_speech
 from recipes.digits.evaluate import Spoken
 from recipes.heldout import rows
@@ -108,24 +111,51 @@ def false_digits(ears: Ears, speech: Path, verdicts: Verdicts) -> dict[str, dict
     return figures
 
 
-def yes_or_no(ears: Ears, speech: Path) -> dict[str, float]:
-    """Held-out yes and no in a turn that asks for them: heard rightly, as the opposite; other words heard as them."""
+#: What machines say in a turn of an app's charge, and what it should come to.
+SAID_BY_MACHINES = {
+    **dict.fromkeys(("yes", "confirm", "pay", "yes, pay", "pay it", "please confirm"), "yes"),
+    **dict.fromkeys(("no", "cancel", "no, cancel"), "no"),
+    **dict.fromkeys(("don't pay", "do not confirm", "I do not want to pay"), "neither"),
+    **dict.fromkeys(("payment", "okay", "today", "come on", "what was that", "paper", "company"), "neither"),
+}
+
+
+def answers(ears: Ears, speech: Path) -> dict[str, dict[str, float]]:
+    """Shares of what is heard as a yes and as a no, in a turn that asks for one.
+
+    Held-out people who say yes, no, or another word, in a turn of a call (YES_NO) and of an app's charge (CONFIRM); for
+    the latter machines, too, whose voices no training has heard, clean: nobody recorded its words.
+    """
     said: list[tuple[str, Spoken]] = []
     for speaker, clips in held_out(speech, "speech_commands_voices").items():
-        said += [(word, _arrived(np.pad(0.5 * clip.samples, 2400), speaker)) for word, clip in clips]
-    heard: dict[str, list[str]] = defaultdict(list)
-    answers = ears.hear("YES_NO", [s for _, s in said], "yes or no")
-    for (word, _), answer in zip(said, answers, strict=True):
-        heard[word if word in ("yes", "no") else "other"].append(answer.digits)
-    opposite = {"yes": "no", "no": "yes"}
-    right = [(word, text) for word in opposite for text in heard[word]]
+        for word, clip in clips:
+            said.append((word if word in ("yes", "no") else "other words", _arrived(_around(clip.samples), speaker)))
+    found = {}
+    for grammar, expect in ((Grammar.YES_NO, Expect.yes_no()), (Grammar.CONFIRM, Expect.confirm())):
+        found |= _answered(ears, grammar, expect, said, "people")
+    by_machines = [(text, _arrived(_around(x), "machine")) for text in SAID_BY_MACHINES for x in machines.saying(text)]
+    return found | _answered(ears, Grammar.CONFIRM, Expect.confirm(), by_machines, "machines")
+
+
+def _around(samples: np.ndarray) -> np.ndarray:
+    return np.pad(0.5 * samples / np.abs(samples).max(), 2400)
+
+
+def _answered(
+    ears: Ears, grammar: Grammar, expect: Expect, said: list[tuple[str, Spoken]], who: str
+) -> dict[str, dict[str, float]]:
+    heard: dict[str, list[object]] = defaultdict(list)
+    title = f"answers of {who}, {grammar.name}"
+    for (text, _), answer in zip(said, ears.hear(grammar.name, [s for _, s in said], title), strict=True):
+        words = answer.digits.split()
+        known = [word for word in words if word != UNKNOWN]
+        heard[text].append(expect.spoken_answer(known, besides=len(known) < len(words)))
     return {
-        "answers": len(right),
-        "right": _share([w == t for w, t in right]),
-        "opposite": _share([opposite[w] == t for w, t in right]),
-        "others": len(heard["other"]),
-        "others_taken_for_an_answer": _share([t in opposite for t in heard["other"]]),
-    }
+        f"{who}, {grammar.name}: {text}": {
+            "n": len(came), "yes": _share([a == "yes" for a in came]), "no": _share([a == "no" for a in came])
+        }
+        for text, came in heard.items()
+    }  # fmt: skip
 
 
 def _share(of: Sequence[bool]) -> float:

@@ -89,7 +89,7 @@ class Engine:
             return first
         customer_ids: tuple[str, ...] = ()
         if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
-            with self._database.transaction() as session:
+            with self._database.snapshot() as session:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
         metrics.CALLS.labels("incoming").inc()
         call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=self._heard)
@@ -248,7 +248,7 @@ class Engine:
 
     def _debit(self, call: Call) -> Outcome:
         """How the debit stands. Starts it, if whoever should have done so died before."""
-        with self._database.transaction() as session:
+        with self._database.snapshot() as session:  # hundreds who wait ask for this, and none may keep a writer waiting
             payment = payment_by_key(session, self._payment_key(call))
         if payment is None:
             return Outcome(self._start_payment(call), call)

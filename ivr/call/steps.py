@@ -65,13 +65,15 @@ def recent(client: redis.Redis, now: datetime, span: timedelta, most: int) -> li
 
 def of_call(client: redis.Redis, sid: str, now: datetime, span: timedelta, most: int) -> list[Step]:
     """The steps of one call, oldest first."""
-    return [step for step in _backwards(client, now - span, most) if step.sid == sid][::-1]
+    return list(_backwards(client, now - span, most, sid))[::-1]
 
 
-def _backwards(client: redis.Redis, since: datetime, most: int) -> Iterator[Step]:
+def _backwards(client: redis.Redis, since: datetime, most: int, sid: str | None = None) -> Iterator[Step]:
     found: Any = client.xrevrange(KEY, min=int(since.timestamp() * 1000), count=most)
-    for entry in found:
-        yield _step(*entry)
+    wanted = sid and sid.encode()
+    for entry_id, fields in found:
+        if wanted is None or fields[b"sid"] == wanted:
+            yield _step(entry_id, fields)
 
 
 def _step(entry_id: bytes, fields: dict[bytes, bytes]) -> Step:

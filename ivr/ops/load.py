@@ -34,7 +34,7 @@ from ivr.store.db import Database
 SCENARIO = "fixtures/calls/01-pays-by-voice.toml"
 CARD, VOICE = "alice", "alice"
 SLOW_S = 0.8
-RAMP_S = 8.0  # over which calls begin: nobody's callers all ring in the same moment
+RAMP_S = 30.0  # over which calls begin: about as long as one takes, so that at any time some speak and some listen
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -49,6 +49,7 @@ class Load:
 
     records: tuple[CallRecord, ...] = field(repr=False)  # of the calls that could be made at all
     calls: int
+    at_once: int
     failed: int
     turns_ms: tuple[float, ...]
     webhooks_ms: tuple[float, ...]
@@ -98,8 +99,13 @@ def ring(
     scenario: Scenario | None = None,
     over_s: float = RAMP_S,
     paid: str = "pay.done",
+    at_once: int | None = None,
 ) -> Load:
-    """All of them call at once, beginning within ``over_s`` seconds. A call that does not hear ``paid`` failed."""
+    """So many of them call at once (by default all), beginning within ``over_s`` seconds; the next when one hangs up.
+
+    A call that does not hear ``paid`` failed.
+    """
+    at_once = at_once or len(numbers)
     scenario = scenario or _patient()
     started = time.monotonic()
     before_mb, cpu = memory_mb(url), _cpu_s(url)
@@ -109,7 +115,7 @@ def ring(
     watcher.start()
 
     def one(i: int) -> CallRecord | None:
-        time.sleep(over_s * i / len(numbers))
+        time.sleep(over_s * i / at_once if i < at_once else 0)
         try:
             return _call(scenario, settings, url, numbers[i])
         except Exception:  # a service that falls over is a result
@@ -117,13 +123,14 @@ def ring(
         finally:
             done()
 
-    with ThreadPoolExecutor(len(numbers)) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         made = tuple(record for record in pool.map(one, range(len(numbers))) if record is not None)
     stop.set()
     watcher.join()
     return Load(
         records=made,
         calls=len(numbers),
+        at_once=at_once,
         failed=len(numbers) - sum(paid in record.heard for record in made),
         turns_ms=tuple(ms for record in made for ms in record.end_of_turn_ms),
         webhooks_ms=tuple(event.ms for record in made for event in record.of(Requested)),

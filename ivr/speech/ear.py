@@ -120,7 +120,7 @@ class Ear:
     def answer(self) -> str | int | None:
         """The word that was said, in turns that ask for one."""
         best = self._spoken()[0].texts
-        return self._expect.spoken_answer([word for word in best if word != UNKNOWN])
+        return self._expect.spoken_answer([word for word in best if word != UNKNOWN], besides=UNKNOWN in best)
 
     def _judge(self) -> Whole | None:
         if self._expect.kind is Kind.CARD:

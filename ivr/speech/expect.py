@@ -13,14 +13,16 @@ from ivr.speech.audio import Pcm
 from ivr.speech.numbers import DIGIT_OF, Hypothesis
 from ivr.speech.pan import is_complete, may_go_on
 
-_MEANING = DIGIT_OF | mandarin.ANSWERS | {"cancel": "no"}
+#: Words that agree by naming what is done, so that "don't" before them makes them mean the opposite.
+_DEEDS = frozenset(("confirm", "pay"))
+_MEANING = DIGIT_OF | mandarin.ANSWERS | dict.fromkeys(_DEEDS, "yes") | {"cancel": "no"}
 
 
 class Kind(StrEnum):
     CARD = "card"
     DIGITS = "digits"
     YES_NO = "yes_no"
-    CONFIRM = "confirm"  # as yes_no, and "cancel" is a no
+    CONFIRM = "confirm"  # as yes_no; "confirm" and "pay" are a yes, "cancel" is a no
     CHOICE = "choice"
     KEYS = "keys"
 
@@ -72,8 +74,13 @@ class Expect:
             return {"1": "yes", "2": "no"}.get(keys)
         return self._choice(keys) if self.kind is Kind.CHOICE else None
 
-    def spoken_answer(self, words: Collection[str]) -> str | int | None:
-        """What the words heard say: the answer that all of them are; None when they are none or differ."""
+    def spoken_answer(self, words: Collection[str], besides: bool = False) -> str | int | None:
+        """What the words heard say: the answer that all of them are; None when they are none or differ.
+
+        ``besides``: whether other speech was heard, too; "do not pay" is no yes.
+        """
+        if besides and _DEEDS.issuperset(words):
+            return None
         answers = {_MEANING.get(word, word) for word in words}
         if len(answers) != 1:
             return None

@@ -54,7 +54,7 @@ class Grammar(Enum):
     )
     DIGITS = (*numbers.DIGITS, UNKNOWN)
     YES_NO = ("yes", "no", UNKNOWN)
-    CONFIRM = ("yes", "no", "cancel", UNKNOWN)
+    CONFIRM = ("yes", "no", "cancel", "confirm", "pay", UNKNOWN)
     CHOICE = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", UNKNOWN)
 
     def words(self, locale: str) -> tuple[str, ...]:

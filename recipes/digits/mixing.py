@@ -77,8 +77,7 @@ class Mixer:
             clean, words, places = self._joined(others=not placed)
             arcs = utterance_arcs(words)
         elif draw < 0.68:
-            clean, words = self._spoken_by_machine()
-            arcs, places = utterance_arcs(words), None
+            return self.spoken()
         elif draw < 0.84:
             clean, digits = self._fluent()
             arcs, places = number_arcs(digits), None
@@ -88,6 +87,21 @@ class Mixer:
         else:
             clean, arcs, places = np.zeros(_WINDOW, np.float32), utterance_arcs([]), []
         return Example(self._telephone(clean), arcs, places)
+
+    def spoken(self) -> Example:
+        """One example of synthetic speech."""
+        clean, words = self._spoken_by_machine()
+        return Example(self._telephone(clean), utterance_arcs(words), None)
+
+    def unknown(self) -> Example:
+        """One example of somebody who says a word or two, and none of ours."""
+        if self._rng.random() < 0.5:
+            said = self._piece_of_sentence(0.3, 1.2)
+        else:
+            clip = self._corpus.unknown[self._rng.integers(len(self._corpus.unknown))]
+            margin = int(self._rng.integers(0, 4000))
+            said = clip.cut(margin, margin)
+        return Example(self._telephone(self._into_window(said, 1.4)), utterance_arcs([UNKNOWN]), None)
 
     # --- what is said
 

@@ -10,6 +10,7 @@ import json
 import random
 import subprocess
 import tempfile
+from collections.abc import Callable
 from math import gcd
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .lexicon import DIGITS, UNKNOWN, WORDS
 
 SAMPLE_RATE = 8000
 Utterance = tuple[np.ndarray, list[str]]  # float32 samples at 8 kHz, |x| <= 1; words
+Sentence = tuple[str, list[str]]  # text for a synthesiser, and its words as the recogniser shall hear them
 
 TEENS = [w for w in WORDS if w.endswith("teen")] + ["ten", "eleven", "twelve"]
 TENS = [w for w in WORDS if w.endswith("ty")]
@@ -63,8 +65,8 @@ def _number_words(rng: random.Random) -> list[str]:
     return [rng.choice(DIGITS[1:]), "hundred"]
 
 
-def sentence(rng: random.Random) -> tuple[str, list[str]]:
-    """Text for a synthesiser and its words as the recogniser shall hear them."""
+def sentence(rng: random.Random) -> Sentence:
+    """What a caller may say, and what she says besides."""
     kind = rng.random()
     if kind < 0.12:
         phrases = rng.sample(GARBAGE.split("|"), rng.choice([1, 1, 2]))
@@ -102,7 +104,7 @@ def trim_quiet(samples: np.ndarray, threshold: float = 0.01, margin: int = 240) 
     return samples[max(0, loud[0] - margin) : loud[-1] + margin] if len(loud) else samples[:0]
 
 
-def generate(count: int, path: Path, seed: int = 5) -> None:
+def generate(count: int, path: Path, seed: int = 5, make: Callable[[random.Random], Sentence] = sentence) -> None:
     """Speak ``count`` sentences into ``path`` (npz: int16 samples end to end, ends, words as JSON)."""
     rng = random.Random(seed)
     clips: list[np.ndarray] = []
@@ -110,7 +112,7 @@ def generate(count: int, path: Path, seed: int = 5) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
         while len(clips) < count:
-            text, words = sentence(rng)
+            text, words = make(rng)
             _speak(rng, text, wav)
             samples, rate = sf.read(wav, dtype="float32")
             divisor = gcd(rate, SAMPLE_RATE)

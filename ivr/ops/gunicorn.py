@@ -5,6 +5,7 @@ Each call holds a thread while it speaks. A stopping worker takes no new call an
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 from typing import Any
@@ -13,6 +14,11 @@ from prometheus_client import multiprocess
 
 # Its further threads wait in busy loops, on cores that calls need.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+#: glibc gives threads memory of their own, up to eight pools a core, and what one call frees another does not get.
+_MEMORY_POOLS, _M_ARENA_MAX = 2, -8
+if hasattr(ctypes.CDLL(None), "mallopt"):
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _MEMORY_POOLS)
 
 worker_class = "gthread"
 threads = int(os.environ.get("IVR_THREADS", "64"))

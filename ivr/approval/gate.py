@@ -76,7 +76,7 @@ def start(
         return first
     # One payment of a customer after the other, so that each counts what the others spend.
     lock_customer(session, customer_id)
-    bill = session.get(Bill, bill_id, with_for_update=True, populate_existing=True)
+    bill = session.get(Bill, bill_id, with_for_update=True)
     if first := service.payment_by_key(session, idempotency_key):  # by whoever held the lock before
         return first
     if bill is None or bill.customer_id != customer_id or has_live_payment(session, bill_id):

@@ -59,7 +59,7 @@ def open_link(session: Session, token: str, keyring: Keyring, now: datetime, *, 
     """The link that this token is of, while it can be used."""
     if not _TOKEN.fullmatch(token):
         return None
-    link = session.get(Link, token[:16], with_for_update=lock, populate_existing=lock)
+    link = session.get(Link, token[:16], with_for_update=lock)
     made = [_token(key, token[:16]) for key in keyring.all("session").values()]
     right = any(hmac.compare_digest(token.encode(), one.encode()) for one in made)
     if not right or link is None or link.used_at is not None or link.tries >= MOST_TRIES or now > link.expires_at:
@@ -78,7 +78,7 @@ def new_code(session: Session, customer_id: str, contacts: list[Contact], now: d
 
 def use_code(session: Session, customer_id: str, given: str, keyring: Keyring, now: datetime) -> bool:
     """Whether this is the customer's code; a right one is used up, and after ``MOST_TRIES`` wrong ones so is it."""
-    code = session.get(SignInCode, customer_id, with_for_update=True, populate_existing=True)
+    code = session.get(SignInCode, customer_id, with_for_update=True)
     if code is None or now > code.expires_at or code.tries >= MOST_TRIES:
         return False
     code.tries += 1

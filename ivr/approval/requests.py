@@ -147,7 +147,7 @@ def stop(session: Session, customer_id: str, *, who: str, now: datetime) -> None
     freezes.freeze(session, customer_id, who=who, now=now)
     unsent = select(Payment).where(Payment.customer_id == customer_id, Payment.state.in_(UNSENT))
     for payment in session.scalars(
-        unsent.order_by(Payment.id).with_for_update().execution_options(populate_existing=True)
+        unsent.order_by(Payment.id).with_for_update()
     ).all():
         request = session.scalar(select(ApprovalRequest).where(ApprovalRequest.payment_id == payment.id))
         if request is not None and request.state is RequestState.OPEN:
@@ -179,7 +179,7 @@ def step_of_request(session: Session, request_id: str, step: str, now: datetime)
 
 def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) -> Result:
     """Whether those who agreed are enough, by the policy and the appointments as they are now."""
-    payment = session.get_one(Payment, request.payment_id, with_for_update=True, populate_existing=True)
+    payment = session.get_one(Payment, request.payment_id, with_for_update=True)
     if payment.state is not State.AWAITING:  # ended by an operator
         _decide(session, request, RequestState.CANCELLED, now)
         return Result.ALREADY_DECIDED
@@ -214,7 +214,7 @@ def _end(
     who: str,
 ) -> None:
     _decide(session, request, state, now)
-    payment = session.get_one(Payment, request.payment_id, with_for_update=True, populate_existing=True)
+    payment = session.get_one(Payment, request.payment_id, with_for_update=True)
     if payment.state is State.AWAITING:
         moved = service.Move(payment.id, event, why[:200], decline_reason=reason)
         service.record_move(session, moved, who=who, now=now)
@@ -231,7 +231,7 @@ def _locked(session: Session, request_id: str) -> ApprovalRequest | None:
     if found is None:
         return None
     lock_customer(session, found.ward_id)
-    return session.get(ApprovalRequest, request_id, with_for_update=True, populate_existing=True)
+    return session.get(ApprovalRequest, request_id, with_for_update=True)
 
 
 def _missing(session: Session, request: ApprovalRequest, now: datetime) -> list[Person]:

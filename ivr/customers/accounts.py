@@ -49,7 +49,7 @@ class AccountMerchant(Base):
 
 def find(session: Session, customer_id: str) -> PurchaseAccount | None:
     """The customer's purchase account, its row locked where she has one."""
-    return session.get(PurchaseAccount, customer_id, with_for_update=True, populate_existing=True)
+    return session.get(PurchaseAccount, customer_id, with_for_update=True)
 
 
 def require(session: Session, customer_id: str) -> PurchaseAccount:

@@ -193,7 +193,7 @@ def bind(
     Whoever calls this has checked her PIN. Raises LinkSpent, NoVoice, InvalidInput.
     """
     lock_customer(session, customer_id)
-    binding = session.get_one(AppBinding, binding_id, with_for_update=True, populate_existing=True)
+    binding = session.get_one(AppBinding, binding_id, with_for_update=True)
     referred = session.get_one(MerchantCustomer, binding.merchant_customer_id)
     if binding.bound_at or binding.unbound_at or now > binding.expires_at or referred.customer_id != customer_id:
         raise LinkSpent("this request was answered, or is too old: have the app send a new one")

@@ -90,7 +90,7 @@ def _is_right(row: EnrolmentCode | None, customer_id: str, code: str, keyring: K
 def _row(session: Session, customer_id: str) -> EnrolmentCode | None:
     """The customer's code, its row locked until the transaction ends."""
     query = select(EnrolmentCode).where(EnrolmentCode.customer_id == customer_id)
-    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    return session.scalar(query.with_for_update())
 
 
 def _hash(key: bytes, customer_id: str, code: str) -> bytes:

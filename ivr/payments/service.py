@@ -118,8 +118,7 @@ class Start:
 
     def run(self, session: Session, who: str, now: datetime) -> dict[str, Any]:
         # The bill's row is the lock: two starts of one bill come one after the other, on both databases.
-        # As it is now, though the caller's transaction may have read it before.
-        locked = session.get(Bill, self.bill_id, with_for_update=True, populate_existing=True)
+        locked = session.get(Bill, self.bill_id, with_for_update=True)
         bill = _check_bill(session, locked, self.customer_id)
         card = check_card(session, self.card_id, self.customer_id, now)
         check_bank(session, self.customer_id, self.test_bank)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, ORMExecuteState, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 BUSY_TIMEOUT_MS = 10_000
@@ -57,6 +57,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        event.listen(self._sessions, "do_orm_execute", _read_locked_rows_anew)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -76,6 +77,12 @@ _SNAPSHOT: dict[str, dict[str, Any]] = {
     "sqlite": {"snapshot": True},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
+
+
+def _read_locked_rows_anew(state: ORMExecuteState) -> None:
+    """What is locked is read as it is now, though the session may have read it before it had to wait for the lock."""
+    if state.is_select and getattr(state.statement, "_for_update_arg", None) is not None:
+        state.update_execution_options(populate_existing=True)
 
 
 def _engine(url: str) -> Engine:

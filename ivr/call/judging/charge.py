@@ -57,7 +57,7 @@ def sid(charge_id: str) -> str:
 
 def hold(session: Session, charge_id: str) -> AppCharge:
     """The charge, locked: two answers to it come one after the other, and the second finds what the first did."""
-    return session.get_one(AppCharge, charge_id, with_for_update=True, populate_existing=True)
+    return session.get_one(AppCharge, charge_id, with_for_update=True)
 
 
 def conclude(desk: Desk, charge: AppCharge, bank: Bank) -> Said:
@@ -135,7 +135,7 @@ def _agreed(desk: Desk, call: Call, record: dict[str, object]) -> tuple[Factor, 
 def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...], bank: Bank) -> Said:
     """The bill and its payment, with the card and within the limits of the binding as it is now."""
     session = desk.session
-    binding = session.get_one(AppBinding, charge.binding_id, with_for_update=True, populate_existing=True)
+    binding = session.get_one(AppBinding, charge.binding_id, with_for_update=True)
     app = session.get_one(App, charge.app_id)
     referred = session.get_one(MerchantCustomer, binding.merchant_customer_id)
     if not binding.is_bound or app.closed_at or referred.customer_id != call.customer_id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -46,9 +47,17 @@ class Proxy:
         return answer.status, json.loads(body) if answer.status == 200 else {}
 
 
+@pytest.fixture
+def service() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    end(server)
+
+
 @pytest.fixture(params=["caddy", "nginx"])
-def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proxy]:
-    with service() as upstream, {"caddy": caddy, "nginx": nginx}[request.param](upstream, tmp_path) as running:
+def proxy(request: pytest.FixtureRequest, service: ThreadingHTTPServer, tmp_path: Path) -> Iterator[Proxy]:
+    with {"caddy": caddy, "nginx": nginx}[request.param](service.server_port, tmp_path) as running:
         yield running
 
 
@@ -69,6 +78,26 @@ def test_everybody_reaches_the_rest_and_the_service_is_told_who_it_was(proxy: Pr
     assert status == 200
     assert seen["X-Forwarded-For"] == STRANGER
     assert "evil" not in str(seen)
+
+
+@pytest.mark.parametrize("path", ["/my/l/", "/pay/", "/v1/app-charges/"])
+def test_no_log_tells_a_link_or_who_asked_whether_the_service_answers_or_not(
+    proxy: Proxy, service: ThreadingHTTPServer, tmp_path: Path, path: str
+) -> None:
+    def ask() -> int:
+        return proxy.get(f"{path}secret?token=secret", STRANGER, Cookie="secret")[0]
+
+    assert ask() == 200
+    end(service)
+    assert ask() in (502, 503)
+    logs = ""
+    deadline = time.monotonic() + PATIENCE_S
+    while not re.search(rf"{path}.*\b200\b.*{path}.*\b50[23]\b", logs, re.DOTALL):
+        assert time.monotonic() < deadline, logs
+        time.sleep(0.05)
+        logs = "".join(file.read_text() for file in tmp_path.rglob("*.log"))
+    assert "secret" not in logs
+    assert STRANGER not in logs
 
 
 @contextmanager
@@ -121,6 +150,11 @@ def reached(proxy: Proxy) -> Proxy:
             time.sleep(0.05)
 
 
+def end(server: ThreadingHTTPServer) -> None:
+    server.shutdown()
+    server.server_close()
+
+
 class _Service(BaseHTTPRequestHandler):
     """Answers 200, and says which headers it saw."""
 
@@ -133,11 +167,3 @@ class _Service(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-@contextmanager
-def service() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()

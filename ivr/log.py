@@ -35,6 +35,9 @@ _LINK = re.compile(r"((?:/my/l|/pay/[a-z]+)/|[?&]token=)[^\s\"'?&/\]]+")
 # Audio as the carrier sends it: a frame of 20 ms has 216 letters. Nothing of ours is so long without a space or sign.
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{160,}={0,2}")
 
+#: They are given handlers of their own, and pass nothing on.
+_GUNICORN = ("gunicorn.error", "gunicorn.access")
+
 
 def scrub(text: str) -> str:
     """The text with everything masked that could be a card number, in figures or words, or audio, or opens a link."""
@@ -98,3 +101,5 @@ def configure(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for theirs in map(logging.getLogger, _GUNICORN):
+        theirs.handlers, theirs.propagate = [], True

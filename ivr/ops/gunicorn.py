@@ -10,7 +10,10 @@ import gc
 import os
 from typing import Any
 
+from gunicorn.glogging import Logger as GunicornLogger  # type: ignore[import-untyped]
 from prometheus_client import multiprocess
+
+from ivr import log
 
 # Its further threads wait in busy loops, on cores that calls need.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +23,16 @@ _MEMORY_POOLS, _M_ARENA_MAX = 2, -8
 if hasattr(ctypes.CDLL(None), "mallopt"):
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _MEMORY_POOLS)
 
+
+class Logger(GunicornLogger):  # type: ignore[misc]
+    """Its lines go the way of all others, those of the process that starts the workers too."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        log.configure()
+
+
+logger_class = Logger
 worker_class = "gthread"
 threads = int(os.environ.get("IVR_THREADS", "64"))
 workers = int(os.environ.get("WEB_CONCURRENCY", "1"))

@@ -14,6 +14,7 @@ from werkzeug.serving import make_server
 
 from bench.faults.processes import make_certificate
 from ivr.ops.cli import main
+from ivr.ops.twilio import checks
 from ivr.ops.twilio.number import changes, wanted
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
@@ -158,6 +159,12 @@ def test_everything_is_checked_through_the_proxy(served: str, twilio: Twilio) ->
     assert result.exit_code == 1
     assert "renew" in found["certificate"][1]
     assert TOKEN not in result.output
+
+
+def test_our_own_answer_tells_no_time_to_compare_with(served: str, settings: Settings) -> None:
+    here = settings.model_copy(update={"public_url": served})
+    [clock] = [found for found in checks.run(here, None, None, checks.WAY_IN) if found.name == "clock"]
+    assert (clock.state, "NTP" in clock.said) == (checks.State.LOOK, True)
 
 
 def test_each_fault_is_found_and_says_what_to_do(served: str, twilio: Twilio, operator: pytest.MonkeyPatch) -> None:

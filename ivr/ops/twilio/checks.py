@@ -189,11 +189,10 @@ def _credentials(asked: Asked) -> Iterator[Found]:
 
 
 def _clock(asked: Asked) -> Iterator[Found]:
-    """Notices, links and webhooks are signed with the time."""
-    where = asked.base or "https://api.twilio.com"
-    date = requests.get(f"{where}/health" if asked.base else where, timeout=TIMEOUT_S).headers.get("Date")
+    """Notices, links and webhooks are signed with the time. Our own /health would only tell this machine's."""
+    date = None
     if asked.client is not None:
-        date = asked.client.http_client.request("GET", "https://api.twilio.com/").headers.get("Date", date)
+        date = asked.client.http_client.request("GET", "https://api.twilio.com/").headers.get("Date")
     if not date:
         yield Found("clock", State.LOOK, "nobody told the time to compare with: is NTP running?")
         return

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ KEY_BYTES = 32
 
 
 class KeysUnusable(Exception):
-    """The keys file is missing, readable by others, or not what it should be."""
+    """The keys file is missing, readable by others, not what it should be, or cannot be changed from here."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,9 +58,7 @@ class Keyring:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise KeysUnusable(f"{path} is no keys file ({type(error).__name__})") from None
         for purpose in PURPOSES:
-            if active[purpose] not in keys[purpose] or any(
-                len(k) != KEY_BYTES for k in keys[purpose].values()
-            ):
+            if active[purpose] not in keys[purpose] or any(len(k) != KEY_BYTES for k in keys[purpose].values()):
                 raise KeysUnusable(f"{path}: {purpose} needs an active key, and every key {KEY_BYTES} bytes")
         return cls(active, keys)
 
@@ -73,9 +72,7 @@ class Keyring:
         try:
             return self._keys[purpose][key_id]
         except KeyError:
-            raise KeysUnusable(
-                f"the keys file lacks the {purpose} key {key_id}, which stored rows need"
-            ) from None
+            raise KeysUnusable(f"the keys file lacks the {purpose} key {key_id}, which stored rows need") from None
 
     def all(self, purpose: str) -> dict[str, bytes]:
         """Every key of a purpose by its id."""
@@ -131,10 +128,14 @@ def _with_new_key(purpose: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write beside, then rename: no process ever reads half a file."""
+    """Write beside, then rename: no process ever reads half a file, and whoever could read the old one can still."""
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if path.exists():
+            old = path.stat()
+            os.fchown(file.fileno(), old.st_uid, old.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
         json.dump(document, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
@@ -143,7 +144,17 @@ def _write(path: Path, document: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """One process at a time changes the file. The folder is what is locked: a lock file would be its maker's alone."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise KeysUnusable(
+            f"{path} cannot be changed from here ({error.strerror}): run this as root or as the file's owner, where "
+            'its folder can be written; for containers see docs/deployment.md, "Rotating a key"'
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyotp
@@ -11,15 +11,21 @@ import pytest
 from click.testing import CliRunner, Result
 from desk_support import PASSWORD, add_operator, code
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from ivr.approval import links
+from ivr.approval.models import SignInCode
 from ivr.console.operators import accounts
-from ivr.customers import cards, enrolment, pins
-from ivr.customers.models import Audit, Card
-from ivr.customers.register import add_customer
+from ivr.customers import apps, audit, card_requests, cards, enrolment, merchants, pins
+from ivr.customers.apps import AppCharge, ChargeStatus
+from ivr.customers.models import Audit, Card, ContactKind
+from ivr.customers.register import add_contact, add_customer
 from ivr.customers.voiceprints import load_voiceprint, record_consent, store_voiceprint
 from ivr.keys import PURPOSES, Keyring, drop, rotate
 from ivr.ops.cli import main
-from ivr.ops.keys import needed, reseal
+from ivr.ops.keys import RESTARTED_WITHIN, needed, reseal
+from ivr.purchases import buy
+from ivr.purchases.models import Purchase
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
 from ivr.speech.cards import CardHash, which_card
@@ -76,7 +82,7 @@ def kept(database: Database, keyring: Keyring) -> Kept:
 
 def test_rows_are_counted_by_the_key_that_they_need(kept: Kept, keyring: Keyring) -> None:
     with kept.database.transaction() as session:
-        rows = needed(session, kept.now)
+        rows = needed(session, keyring, kept.now)
     assert {purpose: dict(rows[purpose]) for purpose in PURPOSES} == {
         purpose: {keyring.active(purpose)[0]: count}
         for purpose, count in {"pan": 1, "pin": 3, "voiceprint": 1, "session": 1}.items()
@@ -93,7 +99,7 @@ def test_what_an_old_key_made_is_read_until_it_is_made_anew(kept: Kept, keyring:
         cards.rehash(session, session.get_one(Card, kept.card), PAN, rotated)  # as her next call does
         assert pins.check_pin(session, kept.customer, PIN, rotated)
         kept.code = enrolment.issue_code(session, kept.customer, rotated, kept.now)
-        rows = needed(session, kept.now)
+        rows = needed(session, rotated, kept.now)
     assert kept.unreadable(rotated) == set()
     assert {purpose: set(rows[purpose]) for purpose in PURPOSES} == {
         **{purpose: {new[purpose]} for purpose in PURPOSES},
@@ -109,6 +115,48 @@ def test_a_code_past_its_use_needs_no_key(kept: Kept, settings: Settings) -> Non
     drop(settings, "pin", old)
     with kept.database.transaction() as session:
         assert not enrolment.check_code(session, kept.customer, kept.code, Keyring.load(settings), kept.now)
+
+
+def test_pages_that_wait_may_need_the_session_key_before(kept: Kept, keyring: Keyring, settings: Settings) -> None:
+    old, now = keyring.active("session")[0], kept.now
+    with kept.database.transaction() as session:
+        session.delete(session.get_one(WebhookEndpoint, "e1"))
+        what_waits(session, kept.customer, "near", now)
+        new = rotate(settings, "session")
+        rotated = Keyring.load(settings)
+        assert needed(session, rotated, now)["session"] == {old: 6, new: 6}
+        audit.record(session, "operator ann", "key.rotated", new, now, purpose="session")
+        later = now + RESTARTED_WITHIN + timedelta(minutes=1)
+        assert needed(session, rotated, now)["session"] == {old: 6, new: 6}
+        assert needed(session, rotated, later)["session"] == {old: 1, new: 1}  # a card that was asked for: for a day
+        what_waits(session, kept.customer, "far", later)
+        assert needed(session, rotated, later)["session"] == {old: 1, new: 7}
+        assert needed(session, rotated, now + timedelta(days=1, minutes=1))["session"] == {new: 1}
+
+
+def what_waits(session: Session, customer_id: str, shop: str, now: datetime) -> None:
+    """One of everything that a token or code of the session key opens."""
+    contact = add_contact(session, customer_id, ContactKind.EMAIL, f"{shop}@example.com", now)
+    links.send_link(session, contact, "payment.asked", now=now)
+    links.new_code(session, customer_id, [], now)
+    merchant = merchants.add_merchant(session, shop, who="test", now=now)
+    referred = merchants.refer(session, merchant.id, "r", phone="+15035550123", number=None, now=now)
+    app = apps.add_app(session, merchant, "pump", who="test", now=now)
+    binding = apps.request_binding(session, app, referred, now)
+    card_requests.request_card(session, referred, bank_token=None, exp_month=None, exp_year=None, now=now)
+    session.add(
+        AppCharge(
+            app_id=app.id, binding_id=binding.id, amount_minor=1, currency="USD", description="", by_voice=True,
+            status=ChargeStatus.ASKING, created_at=now, expires_at=now + apps.CHARGE_LIFE,
+        )
+    )  # fmt: skip
+    session.add(
+        Purchase(
+            merchant_id=merchant.id, merchant_customer_id=referred.id, amount_minor=1, currency="USD",
+            product_kind="goods", description="", page="goods", created_at=now, expires_at=now + buy.LIFE,
+        )
+    )  # fmt: skip
+    session.flush()
 
 
 # ---- the commands ---------------------------------------------------------------------------------------
@@ -152,6 +200,45 @@ def test_an_operator_rotates_reseals_and_drops_a_key(here: Kept) -> None:
     with here.database.transaction() as session:
         keys = session.scalars(select(Audit.what).where(Audit.what.startswith("key.")).order_by(Audit.at)).all()
     assert keys == ["key.rotated", "key.resealed", "key.dropped"]
+
+
+def test_a_session_key_is_kept_while_a_code_waits_that_it_made(here: Kept) -> None:
+    with here.database.transaction() as session:
+        session.delete(session.get_one(WebhookEndpoint, "e1"))
+        links.new_code(session, here.customer, [], here.now)
+        before = Keyring.load(process_settings())
+        said = links.reveal({"code_id": session.get_one(SignInCode, here.customer).id}, before, None)["code"]
+    old, _ = before.active("session")
+    ok("rotate", "session")
+    assert f"older session key {old}: 1 rows need it" in ok("reseal")
+    assert "1 rows need the session key" in ivr("drop", "session", old).output
+    with here.database.transaction() as session:
+        assert links.use_code(session, here.customer, said, Keyring.load(process_settings()), here.now)
+    assert f"older session key {old}: no row needs it any more" in ok("reseal")
+    ok("drop", "session", old)
+
+
+def test_no_key_is_made_while_the_database_is_out_of_reach(here: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = process_settings().data_dir / "keys.json"
+    before = path.read_text()
+    monkeypatch.setenv("IVR_DATABASE_URL", "postgresql+psycopg://ivr@127.0.0.1:1/ivr")
+    process_settings.cache_clear()
+    refused = ivr("rotate", "pan")
+    assert refused.exit_code == 1
+    assert "out of reach" in refused.output
+    assert path.read_text() == before
+
+
+def test_where_the_keys_cannot_be_changed_it_is_said_where_they_can(here: Kept) -> None:
+    path = process_settings().data_dir / "keys.json"
+    before = path.read_text()
+    (path.with_suffix(".new") / "in the way").mkdir(parents=True)
+    refused = ivr("rotate", "pan")
+    assert refused.exit_code == 1
+    assert "docs/deployment.md" in refused.output
+    assert path.read_text() == before
+    with here.database.transaction() as session:
+        assert session.scalars(select(Audit).where(Audit.what == "key.rotated")).all() == []
 
 
 def test_the_key_in_use_and_unknown_ones_are_not_dropped(here: Kept) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from ivr.keys import PURPOSES, Keyring, KeysUnusable, rotate
+from ivr.keys import PURPOSES, Keyring, KeysUnusable, drop, rotate
 from ivr.settings import Settings
 
 
@@ -19,9 +20,7 @@ def test_each_purpose_has_a_key_of_its_own(keyring: Keyring) -> None:
     assert len({keyring.active(purpose)[1] for purpose in PURPOSES}) == len(PURPOSES)
 
 
-def test_a_rotated_key_leaves_the_older_one_for_rows_made_with_it(
-    settings: Settings, keyring: Keyring
-) -> None:
+def test_a_rotated_key_leaves_the_older_one_for_rows_made_with_it(settings: Settings, keyring: Keyring) -> None:
     old_id, old_key = keyring.active("pan")
     new_id = rotate(settings, "pan")
     after = Keyring.load(settings)
@@ -29,6 +28,19 @@ def test_a_rotated_key_leaves_the_older_one_for_rows_made_with_it(
     assert after.key("pan", old_id) == old_key
     assert set(after.all("pan")) == {old_id, new_id}
     assert after.active("pin") == keyring.active("pin")
+
+
+def test_whoever_could_read_the_keys_can_after_a_rotation(settings: Settings, keyring: Keyring) -> None:
+    path = settings.data_dir / "keys.json"
+    if os.geteuid() == 0:
+        os.chown(path, 10001, 10002)
+    path.chmod(0o440)
+    before = path.stat()
+    rotate(settings, "pan")
+    drop(settings, "pan", keyring.active("pan")[0])
+    after = path.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+    assert [file.name for file in path.parent.iterdir()] == ["keys.json"]  # nothing that would be in another's way
 
 
 def test_a_keyring_shows_no_key(keyring: Keyring) -> None:

@@ -9,7 +9,7 @@ import click
 from ivr.clock import utc_now
 from ivr.customers import audit
 from ivr.ops import backup, desk
-from ivr.ops.keys import needed
+from ivr.ops.keys import named
 from ivr.settings import settings
 from ivr.store.db import Database
 
@@ -23,7 +23,7 @@ def command(folder: Path) -> None:
     """
     now = utc_now()
     with desk.transaction() as session:
-        keys = needed(session, now)
+        keys = named(session, now)
         audit.record(session, desk.who(), "backup.made", folder.name, now)
     size = backup.make(settings(), Database(settings().sqlalchemy_url()), keys, folder, now)
     click.echo(f"{folder}: {size / 1e6:.1f} MB, readable by you only. The keys are not in it: keep them apart.")

@@ -38,7 +38,7 @@ def list_() -> None:
 
     keyring = Keyring.load(settings())
     with desk.snapshot() as session:
-        rows = needed(session, utc_now())
+        rows = needed(session, keyring, utc_now())
     table = []
     for purpose in PURPOSES:
         active, _ = keyring.active(purpose)
@@ -57,8 +57,8 @@ def rotate(purpose: str) -> None:
     """
     from ivr.ops.keys import THEN
 
-    key_id = keys.rotate(settings(), purpose)
-    with desk.transaction() as session:
+    with desk.transaction() as session:  # reached before the file is changed: who tries again makes no further key
+        key_id = keys.rotate(settings(), purpose)
         audit.record(session, desk.who(), "key.rotated", key_id, utc_now(), purpose=purpose)
     click.echo(f"new {purpose} key {key_id}. Back the file up, and restart all processes.")
     click.echo(f"What older keys made follows: {THEN[purpose]}.")
@@ -73,7 +73,7 @@ def reseal() -> None:
     with desk.transaction() as session:
         count = in_database.reseal(session, keyring)
         audit.record(session, desk.who(), "key.resealed", "all", now, rows=count)
-        rows = in_database.needed(session, now)
+        rows = in_database.needed(session, keyring, now)
     click.echo(f"{count} rows sealed anew")
     for purpose in PURPOSES:
         for key_id in sorted(keyring.all(purpose).keys() - {keyring.active(purpose)[0]}):
@@ -88,9 +88,9 @@ def drop(purpose: str, key_id: str) -> None:
     """Take an older key out of the file. Refused while rows need it; a backup of the database may need it, too."""
     from ivr.ops.keys import THEN, needed
 
-    now = utc_now()
+    now, keyring = utc_now(), Keyring.load(settings())
     with desk.transaction() as session:
-        if rows := needed(session, now)[purpose][key_id]:
+        if rows := needed(session, keyring, now)[purpose][key_id]:
             raise InvalidInput(f"{rows} rows need the {purpose} key {key_id}. They follow: {THEN[purpose]}.")
         keys.drop(settings(), purpose, key_id)
         audit.record(session, desk.who(), "key.dropped", key_id, now, purpose=purpose)

@@ -12,7 +12,9 @@ STEPS = Counter("ivr_steps", "Steps of calls, by the state that they came to.", 
 TURNS = Counter("ivr_turns", "Listening turns, by what they came to.", ["state", "event"])
 TURN_S = Histogram("ivr_turn_seconds", "From the end of a listening turn to its outcome.", ["state"], buckets=_QUICK_S)
 LISTENING = Gauge("ivr_listening", "Turns being listened to now.", multiprocess_mode="livesum")
+EMBEDDING = Gauge("ivr_embedding", "Recordings being embedded now, or waiting for it.", multiprocess_mode="livesum")
 REQUEST_S = Histogram("ivr_request_seconds", "HTTP requests.", ["endpoint", "status"], buckets=_QUICK_S)
 JOBS = Counter("ivr_jobs", "Jobs that a worker ran.", ["kind", "outcome"])
 JOB_S = Histogram("ivr_job_seconds", "One run of a job, the bank's or the mail server's time in it.", ["kind"],
                   buckets=_SLOW_S)  # fmt: skip
+BANK_S = Histogram("ivr_bank_seconds", "What the bank took to answer, or not to.", ["operation"], buckets=_SLOW_S)

@@ -6,23 +6,33 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import requests
 from flask import Flask
 from people_support import Browser, add_person, appoint, pay
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from bench.ledger.processes import free_ports, until
 from ivr import metrics
 from ivr.app import create_app
 from ivr.approval.policy import Role
+from ivr.call.judging import Judge
+from ivr.clock import utc_now
 from ivr.keys import Keyring
+from ivr.resources import shipped
 from ivr.settings import Settings
 from ivr.store.db import Database
+from ivr.store.migrations import upgrade
+from voiceprint import Encoder
 
-pytest_plugins = ["people_fixtures"]
+pytest_plugins = ["people_fixtures", "payments_fixtures"]
 
 TOKEN = "scrape-me"
 
@@ -36,8 +46,12 @@ def measured(pages: Flask, settings: Settings) -> Flask:
 def scrape(app: Flask, token: str = TOKEN) -> dict[str, dict[tuple[str, ...], float]]:
     given = app.test_client().get("/metrics", headers={"Authorization": f"Bearer {token}"})
     assert given.status_code == 200
+    return samples(given.text)
+
+
+def samples(text: str) -> dict[str, dict[tuple[str, ...], float]]:
     found: dict[str, dict[tuple[str, ...], float]] = {}
-    for family in text_string_to_metric_families(given.text):
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
     return found
@@ -75,9 +89,7 @@ def test_requests_turns_and_jobs_are_counted(measured: Flask) -> None:
     assert grown("ivr_turns_total", ("again", "card")) == 1
 
 
-def test_no_label_is_an_id_or_a_number(
-    measured: Flask, browser: Browser, database: Database, keyring: Keyring
-) -> None:
+def test_no_label_is_an_id_or_a_number(measured: Flask, browser: Browser, database: Database, keyring: Keyring) -> None:
     with database.transaction() as session:
         person = add_person(session, keyring)
     measured.test_client().get(f"/my/requests/{person.id}")
@@ -86,6 +98,46 @@ def test_no_label_is_an_id_or_a_number(
     for samples in scrape(measured).values():
         for labels in samples:
             assert not any(re.search(r"[0-9a-f]{8}|\d{5}", label) for label in labels), labels
+
+
+def test_a_worker_tells_what_it_did_and_how_long_the_bank_took_where_it_is_told_to(
+    tmp_path: Path, bank_url: str, keyring: Keyring
+) -> None:
+    folders = {"data_dir": tmp_path, "digit_model_dir": tmp_path, "voice_model_dir": tmp_path}
+    database = Database(Settings(**folders, _env_file=None).sqlalchemy_url())
+    upgrade(database)
+    with database.transaction() as session:
+        pay(session, add_person(session, keyring))
+    database.engine.dispose()
+    [port] = free_ports(1)
+    told = {f"IVR_{name.upper()}": str(folder) for name, folder in folders.items()} | {"IVR_BANK_URL": bank_url}
+    command = [sys.executable, "-m", "ivr.ops.cli", "worker", "--metrics-port", str(port)]
+    worker = subprocess.Popen(command, env=os.environ | told, stderr=subprocess.DEVNULL)
+    try:
+
+        def found() -> dict[str, dict[tuple[str, ...], float]] | None:
+            given = samples(requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text)
+            return given if "ivr_jobs_total" in given else None
+
+        given = until("a job was counted", found)
+    finally:
+        worker.terminate()
+        worker.wait()
+    assert {kind for kind, _ in given["ivr_jobs_total"]} == {"payment.debit"}
+    assert given["ivr_bank_seconds_count"]["authorise",] >= 1
+
+
+def test_recordings_that_wait_for_the_encoder_are_counted(database: Database, keyring: Keyring) -> None:
+    encoder = Encoder.load(shipped("models/voice"))
+    judge = Judge(database, None, keyring, encoder, None, utc_now)  # type: ignore[arg-type]
+    go_on = threading.Event()
+    encoder._worker.submit(go_on.wait)
+    with ThreadPoolExecutor(2) as callers:
+        heard = [callers.submit(judge.embed, np.zeros(8000, np.int16)) for _ in range(2)]
+        until("both wait", lambda: metrics.EMBEDDING._value.get() == 2)
+        go_on.set()
+    assert [found.result()[0].net_speech_s for found in heard] == [0, 0]
+    assert metrics.EMBEDDING._value.get() == 0
 
 
 def test_processes_count_together(tmp_path: Path) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from ivr import metrics
 from ivr.payments.bank import Bank
 from ivr.settings import Settings
 
 RETURN_PATH = "/bank/return"
 """Where a bank sends the customer back to when she has agreed on its page, or not."""
+_OPERATIONS = [name for name, what in vars(Bank).items() if callable(what) and not name.startswith("_")]
+"""What a bank is asked, and timed at."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _NEARBY = {"127.0.0.1", "::1", "localhost"}
 
 
@@ -18,7 +26,19 @@ class BankSettingsWrong(Exception):
 
 def connect(settings: Settings) -> Bank:
     """The connector of ``settings.bank``. It connects lazily; share one a process. Raises BankSettingsWrong."""
-    return {"sandbox": _sandbox, "http": _http, "stripe": _stripe}[settings.bank](settings)
+    bank = {"sandbox": _sandbox, "http": _http, "stripe": _stripe}[settings.bank](settings)
+    for operation in _OPERATIONS:
+        setattr(bank, operation, _timed(operation, getattr(bank, operation)))
+    return bank
+
+
+def _timed(operation: str, ask: Callable[_P, _R]) -> Callable[_P, _R]:
+    @wraps(ask)
+    def timed(*given: _P.args, **named: _P.kwargs) -> _R:
+        with metrics.BANK_S.labels(operation).time():
+            return ask(*given, **named)
+
+    return timed
 
 
 def _sandbox(settings: Settings) -> Bank:

@@ -141,7 +141,8 @@ class Judge:
 
     def embed(self, pcm: Pcm) -> tuple[Utterance, Sound]:
         """The voice of a turn, and what to compare with what was said before."""
-        return self._encoder.embed(pcm), Sound(pcm)
+        with metrics.EMBEDDING.track_inprogress():
+            return self._encoder.embed(pcm), Sound(pcm)
 
     def desk(
         self, session: Session, step: int, heard: Heard, utterance: Utterance | None = None, sound: Sound | None = None

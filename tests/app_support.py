@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import random
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
+import schemathesis
 import soundfile
 from api_support import Program, now
 from flask.testing import FlaskClient
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
+from ivr.api.openapi import description
 from ivr.customers import apps
 from ivr.customers.apps import App
 from ivr.customers.merchants import Merchant, MerchantCustomer
@@ -57,6 +60,13 @@ def enrolled(database: Database, keyring: Keyring, customer: Customer, encoder: 
         session.execute(update(VoiceprintRow).values(authenticated_calls=2))
 
 
+@cache
+def _described() -> Any:
+    """What the API's description says of sending a recording."""
+    described = schemathesis.openapi.from_dict(description("https://pay.example.com"))
+    return described.find_operation_by_id("answer_app_charge")
+
+
 @dataclass
 class Pump:
     """An app of a merchant's on a customer's telephone."""
@@ -79,7 +89,9 @@ class Pump:
         return self.shop.post("/app-charges", asked | more)
 
     def send(self, charge: dict[str, Any], body: bytes, media_type: str = "audio/wav") -> TestResponse:
-        return self.client.post(charge["upload_url"], data=body, content_type=media_type)
+        given = self.client.post(charge["upload_url"], data=body, content_type=media_type)
+        _described().validate_response(given)
+        return given
 
     def answer(self, charge: dict[str, Any], pcm: Pcm) -> dict[str, Any]:
         given = self.send(charge, wav(pcm))

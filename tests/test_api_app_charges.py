@@ -16,7 +16,7 @@ from api_support import Program, now, program
 from app_support import Pump, an_app, bind, enrolled, recording, says, wav
 from flask import Flask, json
 from flask.testing import FlaskClient
-from people_support import add_person
+from people_support import add_person, appoint, sent
 from sqlalchemy import func, select, update
 from structlog.testing import capture_logs
 
@@ -24,6 +24,7 @@ from ivr.api import voice
 from ivr.api.voice import ANSWERS
 from ivr.app import create_app
 from ivr.approval import freezes
+from ivr.approval.policy import Role
 from ivr.call.engine import Engine
 from ivr.call.judging import Judge
 from ivr.call.models import Turn
@@ -31,7 +32,7 @@ from ivr.call.session import CallStore
 from ivr.clock import utc_now
 from ivr.customers import apps, budget
 from ivr.customers.apps import AppCharge
-from ivr.customers.merchants import MerchantBill
+from ivr.customers.merchants import Merchant, MerchantBill
 from ivr.customers.models import Bill, Card, Customer, Failure, UtterancePrint
 from ivr.keys import Keyring
 from ivr.payments.models import Payment
@@ -250,6 +251,25 @@ def test_frozen_payments_are_refused(pump: Pump, database: Database, alice: Cust
     with database.transaction() as session:
         freezes.freeze(session, alice.id, who="test", now=now())
     refuses_though_right(pump, charge, database)
+
+
+def test_who_looks_after_her_is_told_of_what_was_not_allowed(
+    pump: Pump, database: Database, alice: Customer, keyring: Keyring
+) -> None:
+    with database.transaction() as session:
+        guardian = add_person(session, keyring)
+        appoint(session, Role.GUARDIAN, alice, guardian)
+        freezes.freeze(session, alice.id, who="test", now=now())
+    refuses_though_right(pump, pump.charge(1_251), database)
+    assert sent(database, guardian, "ward.attempted", keyring)["amount_minor"] == 1_251
+
+
+def test_a_merchant_closed_meanwhile_is_paid_nothing(pump: Pump, database: Database) -> None:
+    charge = pump.charge()
+    with database.transaction() as session:
+        session.get_one(Merchant, pump.shop.merchant_id).closed_at = now()
+    said = pump.answer(charge, says("alice", charge["challenge"]))
+    assert (said["status"], payments(database)) == ("refused", [])
 
 
 def test_what_was_unbound_meanwhile_is_refused(pump: Pump, database: Database) -> None:

@@ -37,7 +37,7 @@ from ivr.api.client import (
     NewWebhook,
     problems,
 )
-from ivr.api.limits import RateLimit
+from ivr.api.limits import Counted, RateLimit
 from ivr.api.operations import EXTENSION, OPERATIONS
 from ivr.api.shapes import Page
 from ivr.customers import apps, merchants
@@ -281,6 +281,19 @@ def test_too_many_requests_wait_as_long_as_they_are_told(
     assert all(1 <= wait <= 10 and wait == int(wait) for wait in waits)
 
 
+def test_nobody_waits_an_hour(client: Client, pages: Flask, redis_client: redis.Redis, waits: list[float]) -> None:
+    class Full(RateLimit):
+        def count(self, whose: str, requests: int = 1) -> Counted:
+            return Counted(-1, 3600)
+
+    pages.extensions[EXTENSION] = replace(pages.extensions[EXTENSION], limit=Full(redis_client, 6))
+    with pytest.raises(problems.TooMany) as raised:
+        list(client.list_bills())
+    assert raised.value.headers is not None
+    assert raised.value.headers["Retry-After"] == "3600"
+    assert waits == []
+
+
 def test_a_service_that_is_away_is_asked_again_and_then_told(client: Client, pages: Flask, waits: list[float]) -> None:
     class Broken(RateLimit):
         left = 2
@@ -352,6 +365,23 @@ def test_the_key_is_in_no_repr_and_no_error(client: Client, key: str, line: Line
         somebody(client)
     told = repr(client) + repr(raised.value) + str(raised.value)
     assert key.split("_")[2] not in told
+
+
+def test_what_opens_something_is_in_no_repr() -> None:
+    times: dict[str, Any] = {"created_at": datetime.now(UTC), "expires_at": datetime.now(UTC)}
+    charge: dict[str, Any] = {"id": "1", "app": "2", "customer": "3", "amount_minor": 1, "currency": "USD"}
+    prompt = api.AskedAppCharge.model_validate(
+        {
+            **charge, **times, "description": "", "status": "asking", "payment": None, "challenge": "90182736",
+            "upload_url": "https://x/voice?token=T0", "stream_url": "wss://x/stream?token=T0",
+            "prompt": {"text": "say 9 0 1 8, 2 7 3 6", "audio_url": "https://x/prompt?token=T0"},
+        }
+    )  # fmt: skip
+    made = api.MadeWebhook(id="1", url="https://x", created_at=times["created_at"], secret="whsec_T0")
+    card = api.NewCard(customer="0" * 16, token="tok_T0")
+    told = repr(prompt) + repr(made) + repr(card)
+    assert "asking" in told
+    assert not [secret for secret in ("T0", "9018", "9 0 1 8") if secret in told]
 
 
 def test_a_webhook_is_verified() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +20,8 @@ from ivr.api import keys
 from ivr.api.models import ApiKey
 from ivr.api.operations import OPERATIONS
 from ivr.customers import merchants
-from ivr.customers.merchants import MerchantText
-from ivr.customers.models import Bill, CallerId, new_id
+from ivr.customers.merchants import MerchantCustomer, MerchantText
+from ivr.customers.models import Bill, BillStatus, CallerId, new_id
 from ivr.customers.register import add_caller_id
 from ivr.keys import Keyring
 from ivr.settings import Settings
@@ -136,6 +138,67 @@ def test_a_number_that_two_share_is_nobody(shop: Program, database: Database, ke
         assert session.get_one(Bill, owed["id"]).customer_id == people[1].id
 
 
+def test_a_bill_withdrawn_while_she_comes_to_owe_it_is_withdrawn(
+    shop: Program, database: Database, keyring: Keyring, pages: Flask
+) -> None:
+    bill = bill_of(shop, refer(shop, "+14155558888"))
+    with ThreadPoolExecutor(1) as beside:
+        with database.transaction() as session:
+            person = add_person(session, keyring)
+            add_caller_id(session, person.id, "+14155558888", now())
+            cancelled = beside.submit(replace(shop, client=pages.test_client()).made, f"/bills/{bill['id']}/cancel")
+            with pytest.raises(TimeoutError):
+                cancelled.result(0.3)  # it waits
+        assert cancelled.result()["status"] == "cancelled"
+    with database.transaction() as session:
+        assert session.get_one(Bill, bill["id"]).status is BillStatus.CANCELLED
+
+
+def test_a_bill_issued_while_she_gets_the_number_is_owed(
+    shop: Program, database: Database, keyring: Keyring, pages: Flask
+) -> None:
+    referred = refer(shop, "+14155558888")
+    with database.transaction() as session:
+        person = add_person(session, keyring)
+
+    def number_added() -> None:
+        with database.transaction() as session:
+            add_caller_id(session, person.id, "+14155558888", now())
+
+    with ThreadPoolExecutor(1) as beside:
+        with database.transaction() as session:
+            row = session.get_one(MerchantCustomer, referred)
+            bill = merchants.issue_bill(session, row, amount_minor=4210, currency="USD", now=now())
+            added = beside.submit(number_added)
+            with pytest.raises(TimeoutError):
+                added.result(0.3)
+        added.result()
+    with database.transaction() as session:
+        assert session.get_one(Bill, bill.id).customer_id == person.id
+
+
+def test_whoever_is_meant_in_the_end_owes_what_was_billed_before(
+    shop: Program, database: Database, keyring: Keyring
+) -> None:
+    with database.transaction() as session:
+        stays, goes = (add_person(session, keyring) for _ in range(2))
+        for person in (stays, goes):
+            add_caller_id(session, person.id, "+14155557777", now())
+    referred = refer(shop, "+14155557777")
+    before = bill_of(shop, referred)
+    with database.transaction() as session:
+        session.delete(session.get_one(CallerId, ("+14155557777", goes.id)))
+    after = bill_of(shop, referred)
+    with database.transaction() as session:
+        assert [session.get_one(Bill, bill["id"]).customer_id for bill in (before, after)] == [stays.id] * 2
+
+
+def test_one_reference_given_at_once_is_one(shop: Program, pages: Flask) -> None:
+    shops = [replace(shop, client=pages.test_client()) for _ in range(4)]
+    with ThreadPoolExecutor(len(shops)) as pool:
+        assert len(set(pool.map(refer, shops))) == 1
+
+
 # --- requests
 
 
@@ -202,7 +265,8 @@ def test_lists_come_in_pages(shop: Program) -> None:
             break
         cursor = {"cursor": part["next"]}
     assert seen == made[::-1]
-    for wrong in ({"limit": 0}, {"limit": 201}, {"cursor": "???"}, {"cursor": "eHg"}, {"what": 1}):
+    beyond = base64.urlsafe_b64encode(b"0001-01-01T00:00:00+14:00 x").decode()
+    for wrong in ({"limit": 0}, {"limit": 201}, {"cursor": "???"}, {"cursor": "eHg"}, {"cursor": beyond}, {"what": 1}):
         problem(shop.get("/customers", **wrong), 422, "invalid")
 
 
@@ -220,6 +284,41 @@ def test_too_many_requests_are_told_when_to_come_back(
     problem(given, 429, "too_many_requests")
     assert 1 <= int(given.headers["Retry-After"]) <= 10
     assert other.get("/bills").status_code == 200
+
+
+def test_a_batch_for_which_no_window_is_long_enough_is_refused(shop: Program, pages: Flask, redis_client: Any) -> None:
+    from ivr.api.limits import RateLimit
+
+    desk = pages.extensions["ivr.api"]
+    pages.extensions["ivr.api"] = replace(desk, limit=RateLimit(redis_client, 18))
+    item = {
+        "idempotency_key": "key-of-an-item", "customer": refer(shop), "amount_minor": 1, "currency": "USD",
+        "product_kind": "service",
+    }  # fmt: skip
+    told = problem(shop.post("/purchases:batch", {"items": [item] * 4}), 422, "invalid")
+    assert "counts as 4 requests" in told["detail"]
+
+
+def test_a_database_that_is_busy_is_asked_again(
+    shop: Program, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool: Any = database.engine.pool
+    monkeypatch.setattr(pool, "_timeout", 0.1)
+    with ExitStack() as others:
+        for _ in range(pool.size() + pool._max_overflow):
+            others.enter_context(database.engine.connect())
+        problem(shop.get("/bills"), 503, "unavailable")
+    assert shop.get("/bills").status_code == 200
+
+
+def test_what_no_database_can_be_asked_for_is_refused(shop: Program) -> None:
+    asked = {"customer": refer(shop), "amount_minor": 1, "currency": "USD"}
+    for wrong in (
+        {"description": "a\0b"},
+        {"due_at": "0001-01-01T00:00:00+14:00"},
+        {"due_at": "9999-12-31T23:59:59-14:00"},
+    ):
+        problem(shop.post("/bills", asked | wrong), 422, "invalid")
 
 
 def test_unknown_paths_and_methods(shop: Program) -> None:

@@ -137,6 +137,25 @@ def test_a_card_by_the_banks_token_is_matched_by_its_number_only_if_she_gives_it
     assert (card.pan_hash == pan_hash(key, customer.id, pan)) == by_voice
 
 
+def test_the_token_of_anothers_card_is_worth_nothing(
+    shop: Program, customer: Customer, database: Database, keyring: Keyring, browser: Browser, bank: SandboxBank
+) -> None:
+    """Who read the database has all tokens; the last four and a number that ends in them are no proof either."""
+    pan = new_pan()
+    token = bank.open_account(pan).token
+    exp = {"month": 1, "year": now().year + 2}
+    with database.transaction() as session:
+        other = add_person(session, keyring)
+        session.scalars(select(Card).where(Card.customer_id == other.id)).one().bank_token = token
+    asked(shop, refer_to(shop, customer), database, token=token, exp=exp)
+    path = link_path(database, customer, keyring, "card.ask")
+    browser.post(path, do="sign", pin=PIN)
+    for number in ("", pan):
+        browser.post(path, do="add", number=number, expiry="")
+        assert "cannot be added" in browser.text
+    assert added(database, customer) == []
+
+
 def test_what_a_merchant_is_answered_does_not_tell_whom_we_know(
     shop: Program, customer: Customer, database: Database
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,18 +13,20 @@ from app_support import Pump, an_app, bind
 from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
-from people_support import OTHER_PIN, PIN, WRONG_PIN, Browser, add_person, link_path
+from people_support import OTHER_PIN, PIN, WRONG_PIN, Browser, add_person, link_path, pay
 from sqlalchemy import func, select, update
 
 from ivr.approval import app_links
 from ivr.customers import apps
-from ivr.customers.apps import BIND_JOB, AppBinding
+from ivr.customers.apps import BIND_JOB, AppBinding, AppCharge, ChargeStatus
 from ivr.customers.errors import InvalidInput
-from ivr.customers.models import Card, Customer, Notice
+from ivr.customers.models import Card, Customer, Notice, new_id
 from ivr.customers.voiceprints import record_consent, store_voiceprint
 from ivr.jobs import take
 from ivr.keys import Keyring
 from ivr.ops.cli import main
+from ivr.payments.models import Payment, Refund, RefundState
+from ivr.payments.states import State
 from ivr.resources import shipped
 from ivr.settings import Settings
 from ivr.store.db import Database
@@ -216,6 +219,41 @@ def test_the_customer_sees_and_ends_it_on_her_page(
     browser.post(f"/my/me/apps/{pump.binding_id}/end")
     assert "This app can charge you no more." in browser.text
     assert pump.shop.get(f"/bindings/{pump.binding_id}").get_json()["status"] == "unbound"
+
+
+def test_she_sees_what_each_app_charged_less_what_was_given_back(
+    pump: Pump, database: Database, alice: Customer, browser: Browser
+) -> None:
+    bind(database, pump)
+    with database.transaction() as session:
+        for state, amount_minor, refunded in (
+            (State.PART_REFUNDED, 1_250, [(RefundState.DONE, 200), (RefundState.REFUSED, 300)]),
+            (State.PAID, 700, []),
+            (State.VOIDED, 9_900, []),
+            (State.AWAITING, 8_800, []),
+        ):
+            payment = session.get_one(Payment, pay(session, alice, amount_minor))
+            payment.state = state
+            session.add(
+                AppCharge(
+                    id=new_id(), app_id=pump.app_id, binding_id=pump.binding_id, amount_minor=amount_minor,
+                    currency="USD", description="", by_voice=True, status=ChargeStatus.CONFIRMED,
+                    payment_id=payment.id, created_at=now(), expires_at=now(),
+                )
+            )  # fmt: skip
+            for number, (end, minor) in enumerate(refunded):
+                session.add(
+                    Refund(
+                        id=new_id(), payment_id=payment.id, amount_minor=minor, state=end, bank_key=f"key {number}",
+                        why="test", created_at=now(), updated_at=now(),
+                    )
+                )  # fmt: skip
+    browser.sign_in(alice)
+    browser.get("/my/me")
+    assert "Charged so far: USD 17.50" in browser.text  # 12.50 - 2.00 + 7.00
+    assert re.findall(r": USD (\d+\.\d\d)\s*(?:USD (\S+) given back)?", browser.text.split("Charged so far")[1]) == [
+        ("17.50", ""), ("7.00", ""), ("12.50", "2.00")
+    ]  # fmt: skip
 
 
 def test_the_operator_adds_lists_and_ends(

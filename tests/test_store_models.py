@@ -44,9 +44,8 @@ def test_a_row_that_is_locked_is_read_as_it_is_now(postgresql: Database, now: da
             first.query(Customer).one().locale = "zh"
         assert waiting.get_one(Customer, by_id.id).locale == "en"
         assert waiting.get_one(Customer, by_id.id, with_for_update=True).locale == "zh"
-        with postgresql.transaction() as second:
-            with pytest.raises(OperationalError, match="LockNotAvailable"):
-                second.scalars(select(Customer).with_for_update(nowait=True)).one()
+        with postgresql.transaction() as second, pytest.raises(OperationalError, match="LockNotAvailable"):
+            second.scalars(select(Customer).with_for_update(nowait=True)).one()
     with postgresql.transaction() as waiting:
         by_query = waiting.query(Customer).one()
         with postgresql.transaction() as first:

@@ -467,6 +467,7 @@ def test_a_redirect_within_the_origin_is_followed(merchant: Merchant) -> None:
         ((307, {"Location": "https://169.254.169.254/latest/meta-data"}), "origin not registered"),
         ((307, {"Location": "http://localhost/"}), "BadUrl"),
         ((307, {"Location": "//user@localhost/"}), "BadUrl"),
+        ((307, {"Location": "https://[b"}), "BadUrl"),
         ((302, {"Location": "/there"}), "status 302"),
         ((307, {}), "status 307"),
     ],

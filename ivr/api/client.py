@@ -276,6 +276,8 @@ class Client:
                 raise _problem(given)
             lost = lost or given.status_code in UNKNOWN
             wait_s = _wait_s(attempt, given.headers.get("Retry-After", ""))
+            if wait_s > LONGEST_WAIT_S:  # nobody is waiting any more by then
+                break
         problem = _problem(given) if given is not None else None
         if problem is None or lost:
             raise Unanswered(method, path, key) from problem
@@ -289,7 +291,7 @@ def _read(given: requests.Response, returns: type[T]) -> T:
 def _wait_s(attempt: int, asked: str = "") -> float:
     """As long as the service asks for; else ever longer, and never as long as everybody else."""
     if asked.isdecimal():
-        return min(float(asked), LONGEST_WAIT_S)
+        return float(asked)
     return min(FIRST_WAIT_S * 2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, tuple_
@@ -48,6 +48,6 @@ def _read(cursor: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(at)
         if moment.tzinfo is None or not key.isprintable():
             raise ValueError
-    except (ValueError, binascii.Error):
+        return moment.astimezone(UTC), key
+    except (ValueError, OverflowError, binascii.Error):
         raise Invalid("this is no cursor that we gave") from None
-    return moment, key

@@ -10,7 +10,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ivr.api import problems
 from ivr.api.operations import OPERATIONS, Operation
-from ivr.api.shapes import PREFIX, PaymentMessage, PurchaseMessage
+from ivr.api.shapes import PREFIX, AppChargeAnswer, PaymentMessage, PurchaseMessage
+from ivr.speech import decode
 
 VERSION = "1.0.0"
 _REF = "#/components/schemas/"
@@ -44,6 +45,7 @@ def description(public_url: str | None) -> dict[str, Any]:
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((op.sent, "validation") for op in OPERATIONS if op.sent and op.writes),
         *((op.returns, "serialization") for op in OPERATIONS if op.returns),
+        (AppChargeAnswer, "serialization"),
         *((model, "serialization") for model in MESSAGES.values()),
     ]
     refs, defined = models_json_schema(list(dict.fromkeys(models)), ref_template=_REF + "{model}")
@@ -60,7 +62,7 @@ def description(public_url: str | None) -> dict[str, Any]:
         },
         "servers": [{"url": (public_url or "").rstrip("/") or "/"}],
         "security": [{"key": []}],
-        "paths": paths,
+        "paths": paths | _from_apps(refs),
         "webhooks": {name: _message(model, refs) for name, model in MESSAGES.items()},
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
@@ -90,8 +92,48 @@ def _operation(op: Operation, refs: Any) -> dict[str, Any]:
         )
     if op.sent and op.writes:
         content = {"application/json": {"schema": refs[op.sent, "validation"]}}
-        described["requestBody"] = {"required": True, "content": content}
+        most = f"At most {op.longest // 1024} KiB."
+        described["requestBody"] = {"required": True, "description": most, "content": content}
     return described
+
+
+def _from_apps(refs: Any) -> dict[str, Any]:
+    """What apps do at the addresses that come with a charge; those hold a token of it, and need no key."""
+    token = {
+        "name": "token",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[!-~]+$"},
+        "description": "Comes with the address.",
+    }
+    refused = (problems.NotFound, problems.Unavailable)
+    voice = {
+        "operationId": "answer_app_charge",
+        "summary": "Send a recording of what she said; the address is the `upload_url` of the charge.",
+        "requestBody": {
+            "required": True,
+            "description": f"At most {decode.LONGEST_BODY_BYTES // 1024**2} MiB and {decode.LONGEST_S} s.",
+            "content": dict.fromkeys(("audio/wav", "audio/flac", "audio/ogg", "audio/L16"), {}),
+        },
+        "responses": {
+            "200": {
+                "description": HTTPStatus.OK.phrase,
+                "content": {"application/json": {"schema": refs[AppChargeAnswer, "serialization"]}},
+            },
+            **_refusals({*refused, problems.TooLong, problems.WrongType, problems.Invalid, problems.TooMany}),
+        },
+    }
+    prompt = {
+        "operationId": "get_app_prompt",
+        "summary": "Your own recording, to be played first; the address is the `audio_url` of the charge.",
+        "responses": {
+            "200": {"description": HTTPStatus.OK.phrase, "content": {"audio/*": {}}},
+            **_refusals(set(refused)),
+        },
+    }
+    common = {"tags": ["app-charges"], "security": [], "parameters": [_in_path("charge_id"), token]}
+    at = f"{PREFIX}/app-charges/{{charge_id}}"
+    return {f"{at}/voice": {"post": common | voice}, f"{at}/prompt": {"get": common | prompt}}
 
 
 def _message(model: type[BaseModel], refs: Any) -> dict[str, Any]:
@@ -140,8 +182,12 @@ def _responses(op: Operation, refs: Any) -> dict[str, Any]:
         done["content"] = {"application/json": {"schema": refs[op.returns, "serialization"]}}
     if op.links:
         done["links"] = {name: _link(name) for name in op.links}
-    responses = {str(op.status if op.returns else 204): done}
-    for problem in sorted(_problems(op), key=lambda problem: (problem.status, problem.code)):
+    return {str(op.status if op.returns else 204): done} | _refusals(_problems(op))
+
+
+def _refusals(refused: set[type[problems.Problem]]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for problem in sorted(refused, key=lambda problem: (problem.status, problem.code)):
         found = responses.setdefault(
             str(problem.status),
             {"description": "", "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}},

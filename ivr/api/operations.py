@@ -16,7 +16,7 @@ import redis
 import structlog
 from flask import Blueprint, Response, current_app, json, request
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException, InternalServerError, RequestEntityTooLarge
 
@@ -32,6 +32,7 @@ from ivr.log import scrub
 from ivr.payments.bank import Capabilities
 from ivr.payments.processor import IdempotencyConflict, PaymentError, execute
 from ivr.services import Services
+from ivr.store.db import UNAVAILABLE
 
 EXTENSION = "ivr.api"
 LONGEST_BODY_BYTES = 16 * 1024
@@ -164,7 +165,7 @@ def _serve(found: Operation, path: dict[str, str]) -> Response:
         return _answer(found, path)
     except problems.Problem as problem:
         return refusal(problem)
-    except (redis.RedisError, OperationalError) as error:
+    except (redis.RedisError, *UNAVAILABLE) as error:
         log.error("request not answered", operation=found.name, error=type(error).__name__)
         told = "whether it was carried out is not known; send the same request again, with its Idempotency-Key"
         return refusal(problems.Unavailable(told, {"Retry-After": "1"}))
@@ -178,7 +179,9 @@ def _answer(found: Operation, path: dict[str, str]) -> Response:
     with database.snapshot() as session:
         key, merchant = _caller(session, found)
     sent = _read(found)  # in no transaction: a slow sender keeps nobody waiting
-    counted = desk.limit.count(key.id, found.weight(sent))
+    if (weight := found.weight(sent)) > desk.limit.most:  # for which no wait would ever be long enough
+        raise problems.Invalid(f"this counts as {weight} requests, and a key has {desk.limit.most} at once: send fewer")
+    counted = desk.limit.count(key.id, weight)
     rate = {"RateLimit-Limit": str(desk.limit.most), "RateLimit-Remaining": str(max(0, counted.left))}
     if counted.too_many:
         wait_s = str(max(1, counted.reset_s))

@@ -3,9 +3,10 @@ the service's own is imported here."""
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from ivr.customers.money import MOST_MINOR
 from ivr.customers.text import LONGEST_SPOKEN
@@ -16,6 +17,15 @@ PREFIX = "/v1"
 MOST = 200  # entries of a page
 T = TypeVar("T")
 _ID = "^[0-9a-f]{16}$"
+
+
+def _in_utc_too(value: datetime) -> datetime:
+    """The first and the last hours of the calendar are in another year, which there is not."""
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such time in UTC") from None
+    return value
 
 
 class Data(BaseModel):
@@ -75,6 +85,7 @@ class NewCard(Data):
     customer: str = Field(pattern=_ID, description="The id of your reference to her.")
     token: str | None = Field(
         default=None,
+        repr=False,
         pattern="^[!-~]{4,128}$",
         description="The bank's token of the card, where you have one; no card number.",
     )
@@ -131,7 +142,7 @@ class NewBill(Data):
         default="", max_length=LONGEST_SPOKEN, description="One of your approved texts, or nothing."
     )
     ship_to: str | None = Field(default=None, min_length=1, max_length=200, description="Where goods go, on one line.")
-    due_at: AwareDatetime | None = Field(default=None, strict=False)
+    due_at: Annotated[AwareDatetime, AfterValidator(_in_utc_too)] | None = Field(default=None, strict=False)
     hold_only: bool = Field(default=False, description="Hold the amount when it is paid, and debit it later.")
 
 
@@ -247,7 +258,7 @@ class Purchase(Data):
     description: str
     status: Status
     result: Result | None
-    page_url: str = Field(description="Where to send her.")
+    page_url: str = Field(repr=False, description="Where to send her.")
     payment: str | None = Field(description="Once she has confirmed it.")
     bill: str | None = Field(description="Its bill, which payment webhooks name.")
     created_at: AwareDatetime
@@ -317,7 +328,7 @@ class Webhook(Data):
 class MadeWebhook(Webhook):
     """A new endpoint, with what its signatures are checked with (Standard Webhooks)."""
 
-    secret: str | None = None
+    secret: str | None = Field(default=None, repr=False)
 
 
 class AboutPayment(Data):
@@ -429,17 +440,29 @@ class AppCharge(Data):
 class Prompt(Data):
     """What the app shows and says."""
 
-    text: str
-    audio_url: str | None = Field(description="Your own recording, to be played first.")
+    text: str = Field(repr=False, description="With the digits to be said, if there are any.")
+    audio_url: str | None = Field(repr=False, description="Your own recording, to be played first.")
 
 
 class AskedAppCharge(AppCharge):
     """A charge, with what to ask as long as it is ``asking``. The addresses need no key: keep them in the app."""
 
     prompt: Prompt | None = None
-    challenge: str | None = Field(default=None, description="The digits to be said; null where a yes is enough.")
-    upload_url: str | None = Field(default=None, description="POST a recording here.")
-    stream_url: str | None = Field(default=None, description="Or send frames here, over a websocket.")
+    challenge: str | None = Field(
+        default=None, repr=False, description="The digits to be said; null where a yes is enough."
+    )
+    upload_url: str | None = Field(default=None, repr=False, description="POST a recording here.")
+    stream_url: str | None = Field(default=None, repr=False, description="Or send frames here, over a websocket.")
+
+
+class AppChargeAnswer(Data):
+    """What her answer to a charge came to. The fields that are null are there where she is asked ``again``."""
+
+    status: Literal["again", "declined", "confirmed", "refused"]
+    say: str = Field(repr=False, description="To be shown, or said.")
+    challenge: str | None = Field(default=None, repr=False, description="The digits to be said now, if there are any.")
+    upload_url: str | None = Field(default=None, repr=False)
+    stream_url: str | None = Field(default=None, repr=False)
 
 
 class AppChargeQuery(PageQuery):

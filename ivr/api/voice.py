@@ -21,13 +21,13 @@ import structlog
 from flask import Flask, Response, current_app, json, request, send_file
 from flask_sock import Sock  # type: ignore[import-untyped]
 from simple_websocket import ConnectionClosed, Server  # type: ignore[import-untyped]
-from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ivr.api import problems
 from ivr.api.asking import Asking, addresses, asking
 from ivr.api.operations import ROW_ID, Desk, api_desk, blueprint
 from ivr.api.responses import refusal
+from ivr.api.shapes import AppChargeAnswer
 from ivr.call.judging import charge as judging
 from ivr.call.judging.judge import FLOOR_S
 from ivr.customers import apps
@@ -38,6 +38,7 @@ from ivr.speech import decode
 from ivr.speech.audio import SAMPLE_RATE, pcm_to_ulaw, ulaw_to_pcm
 from ivr.speech.expect import Expect, Heard
 from ivr.speech.turn import Listening, hear
+from ivr.store.db import UNAVAILABLE
 from voiceprint import Utterance
 from voiceprint.errors import EncoderBusy
 from voiceprint.replay import Sound
@@ -78,7 +79,7 @@ def _answering(view: Callable[[str], Response]) -> Callable[[str], Response]:
             response = refusal(problem)
         except EncoderBusy:
             response = refusal(problems.Unavailable("too many are speaking", {"Retry-After": "1"}))
-        except (redis.RedisError, OperationalError) as error:
+        except (redis.RedisError, *UNAVAILABLE) as error:
             log.error("answer not judged", error=type(error).__name__)
             response = refusal(problems.Unavailable("send the answer again", {"Retry-After": "1"}))
         response.headers.update(CORS)
@@ -204,11 +205,12 @@ def _conclude(desk: Desk, asked: Asking, heard: Heard, voice: tuple[Utterance, S
         key = "awaiting" if said is judging.Said.CONFIRMED and judging.awaits_others(session, charge) else said.value
     time.sleep(max(0.0, FLOOR_S - (time.monotonic() - embedded)))  # a refusal does not tell how far it got
     log.info("app charge", charge=asked.charge_id, came_to=said.value)
-    answer: dict[str, Any] = {"status": said.value, "say": following.say(key)}
+    answer = AppChargeAnswer(status=said.value, say=following.say(key))
     if said is judging.Said.AGAIN:
         where = addresses(services, desk.keyring, following, request.host_url)
-        answer |= {"challenge": following.challenge or None} | {k: where[k] for k in ("upload_url", "stream_url")}
-    return answer
+        new = {"challenge": following.challenge or None, **{k: where[k] for k in ("upload_url", "stream_url")}}
+        answer = answer.model_copy(update=new)
+    return answer.model_dump(exclude_unset=True)
 
 
 def _no_instead(services: Services, asked: Asking, heard: Heard) -> Heard:

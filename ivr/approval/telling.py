@@ -30,7 +30,12 @@ _KINDS = {
 
 def about(bill: Bill) -> dict[str, Any]:
     """What approvers are told of a bill."""
-    return {"merchant": bill.merchant, "amount_minor": bill.amount_minor, "currency": bill.currency}
+    return about_amount(bill.merchant, bill.amount_minor, bill.currency)
+
+
+def about_amount(merchant: str, amount_minor: int, currency: str) -> dict[str, Any]:
+    """The same, where there is no bill yet, or no more."""
+    return {"merchant": merchant, "amount_minor": amount_minor, "currency": currency}
 
 
 def tell_approvers(session: Session, ward_id: str, template: str, values: Mapping[str, Any], now: datetime) -> None:

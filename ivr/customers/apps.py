@@ -7,7 +7,8 @@ To the merchant an unknown person and one who has not answered are the same.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -26,8 +27,8 @@ from ivr.customers.notices import notify
 from ivr.customers.text import LONGEST_SPOKEN
 from ivr.customers.voiceprints import voiceprint_of
 from ivr.keys import Keyring
-from ivr.payments.models import Payment
-from ivr.payments.states import FAILED
+from ivr.payments.models import Payment, Refund, RefundState
+from ivr.payments.states import DEBITED, FAILED
 from ivr.store.db import Base
 
 PAGE, BIND_JOB = "app", "app.bind"
@@ -238,25 +239,49 @@ def unbind(session: Session, binding: AppBinding, *, who: str, now: datetime) ->
         audit.record(session, who, "app.unbound", binding.id, now)
 
 
-def bindings_of(session: Session, customer_id: str) -> Sequence[tuple[AppBinding, App, Merchant, Card, int]]:
-    """The apps that may charge a customer, or did: with the card, and what was debited in all."""
-    charged = (
-        select(AppCharge.binding_id, func.sum(AppCharge.amount_minor).label("minor"))
-        .join(Payment, Payment.id == AppCharge.payment_id)
-        .where(Payment.customer_id == customer_id, Payment.state.not_in(FAILED))
-        .group_by(AppCharge.binding_id)
-        .subquery()
-    )
+def bindings_of(session: Session, customer_id: str) -> Sequence[tuple[AppBinding, App, Merchant, Card]]:
+    """The apps that may charge a customer, or did, each with the card."""
     query = (
-        select(AppBinding, App, Merchant, Card, func.coalesce(charged.c.minor, 0))
+        select(AppBinding, App, Merchant, Card)
         .join(App, App.id == AppBinding.app_id)
         .join(Merchant, Merchant.id == App.merchant_id)
         .join(Card, Card.id == AppBinding.card_id)
-        .outerjoin(charged, charged.c.binding_id == AppBinding.id)
         .where(AppBinding.customer_id == customer_id)
         .order_by(AppBinding.unbound_at.is_not(None), AppBinding.bound_at.desc(), AppBinding.id)
     )
-    return [(row[0], row[1], row[2], row[3], int(row[4])) for row in session.execute(query)]
+    return [(binding, app, merchant, card) for binding, app, merchant, card in session.execute(query)]
+
+
+@dataclass(frozen=True)
+class Charged:
+    """What an app took of a customer by one charge, less what was given back, in minor units."""
+
+    at: datetime
+    description: str
+    debited_minor: int
+    refunded_minor: int
+
+
+def charged(session: Session, customer_id: str) -> Mapping[str, Sequence[Charged]]:
+    """What each binding of a customer was used for, the newest first; only what was debited."""
+    refunded = (
+        select(Refund.payment_id, func.sum(Refund.amount_minor).label("minor"))
+        .where(Refund.state == RefundState.DONE)
+        .group_by(Refund.payment_id)
+        .subquery()
+    )
+    query = (
+        select(AppCharge, Payment, func.coalesce(refunded.c.minor, 0))
+        .join(Payment, Payment.id == AppCharge.payment_id)
+        .outerjoin(refunded, refunded.c.payment_id == Payment.id)
+        .where(Payment.customer_id == customer_id, Payment.state.in_(DEBITED))
+        .order_by(AppCharge.created_at.desc(), AppCharge.id)
+    )
+    found: dict[str, list[Charged]] = {}
+    for charge, payment, minor in session.execute(query):
+        one = Charged(charge.created_at, charge.description, payment.debit_minor, int(minor))
+        found.setdefault(charge.binding_id, []).append(one)
+    return found
 
 
 def active_binding(session: Session, app_id: str, merchant_customer_id: str) -> AppBinding:

@@ -95,6 +95,13 @@ def add_card(
     return card
 
 
+def check_not_anothers(session: Session, customer_id: str, token: str) -> None:
+    """A token alone is no proof that the card is hers: whoever read our database has them all. Raises InvalidCard."""
+    anothers = select(Card.id).where(Card.bank_token == token, Card.customer_id != customer_id)
+    if session.scalar(anothers.limit(1)) is not None:
+        raise InvalidCard("this token is of another customer's card")
+
+
 def check_expiry(exp_year: int, exp_month: int, today: date) -> None:
     """Raises InvalidCard if there is no such month, it is past, or further away than cards are issued for."""
     if not 1 <= exp_month <= 12:

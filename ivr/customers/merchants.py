@@ -20,6 +20,7 @@ from ivr.customers.money import check_currency
 from ivr.customers.text import LONGEST_SPOKEN, clean_text
 from ivr.log import scrub
 from ivr.store.db import Base
+from ivr.store.insert import insert_new
 
 _DIGITS = re.compile(r"\d(?:[ .,/-]?\d){3,}")
 _LINK = re.compile(r"://|www\.|@|\w\.[^\W\d_]{2,}", re.IGNORECASE)
@@ -145,6 +146,8 @@ def check_description(session: Session, merchant_id: str, text: str) -> str:
     """The text, empty or approved. Raises TextNotApproved."""
     if not text:
         return text
+    if not text.isprintable():  # nor can every database be asked for it
+        raise TextNotApproved("a text has no control characters")
     query = select(MerchantText.id).where(MerchantText.merchant_id == merchant_id, MerchantText.text == text)
     if session.scalar(query.where(MerchantText.approved_at.is_not(None), MerchantText.refused_at.is_(None))) is None:
         raise TextNotApproved("propose this text with POST /v1/texts; it can be used once the operator has approved it")
@@ -168,16 +171,19 @@ def refer(
         MerchantCustomer.merchant_id == merchant_id, MerchantCustomer.reference == reference
     )
     if known := session.scalar(query):
-        if (known.e164, known.number) != (e164, number):
-            raise ReferenceDiffers("this reference stands for another phone or number already")
-        return known
-    made = MerchantCustomer(
-        id=new_id(), merchant_id=merchant_id, reference=reference, e164=e164, number=number, created_at=now
-    )
-    session.add(made)
-    session.flush()
+        return _same(known, e164, number)
+    values = {"id": new_id(), "merchant_id": merchant_id, "reference": reference, "e164": e164, "number": number}
+    insert_new(session, MerchantCustomer, values | {"created_at": now})  # unless another request did at this moment
+    if (made := session.scalars(query).one()).id != values["id"]:
+        return _same(made, e164, number)
     resolve(session, made)
     return made
+
+
+def _same(known: MerchantCustomer, e164: str | None, number: str | None) -> MerchantCustomer:
+    if (known.e164, known.number) != (e164, number):
+        raise ReferenceDiffers("this reference stands for another phone or number already")
+    return known
 
 
 def meant(session: Session, referred: MerchantCustomer) -> Customer | None:
@@ -191,25 +197,26 @@ def meant(session: Session, referred: MerchantCustomer) -> Customer | None:
 
 
 def resolve(session: Session, referred: MerchantCustomer) -> Customer | None:
-    """The same; kept from then on."""
+    """The same; kept from then on, and she owes what was billed to the reference before."""
+    if referred.customer_id is None:
+        _lock(session, referred.id)
     customer = meant(session, referred)
-    if customer is not None:
+    if customer is not None and referred.customer_id is None:
         referred.customer_id = customer.id
         session.flush()
+        waiting = select(MerchantBill).where(
+            MerchantBill.merchant_customer_id == referred.id, MerchantBill.cancelled_at.is_(None)
+        )
+        for bill in session.scalars(waiting.order_by(MerchantBill.created_at, MerchantBill.id)).all():
+            _owe(session, bill, referred)
     return customer
 
 
 def adopt(session: Session, e164: str) -> None:
     """A customer has just got this number: she now owes what merchants billed to it."""
     waiting = select(MerchantCustomer).where(MerchantCustomer.e164 == e164, MerchantCustomer.customer_id.is_(None))
-    for referred in session.scalars(waiting).all():
-        if resolve(session, referred) is None:
-            continue
-        theirs = select(MerchantBill).where(
-            MerchantBill.merchant_customer_id == referred.id, MerchantBill.cancelled_at.is_(None)
-        )
-        for bill in session.scalars(theirs.order_by(MerchantBill.created_at, MerchantBill.id)).all():
-            _owe(session, bill, referred)
+    for referred in session.scalars(waiting.order_by(MerchantCustomer.id)).all():
+        resolve(session, referred)
 
 
 def issue_bill(
@@ -228,6 +235,7 @@ def issue_bill(
     """A bill of the merchant to whoever is meant. Raises InvalidInput."""
     bills.check_amount(amount_minor)
     check_currency(currency)
+    owed = resolve(session, referred) is not None
     bill = MerchantBill(
         id=new_id(),
         merchant_id=referred.merchant_id,
@@ -242,19 +250,27 @@ def issue_bill(
     )
     session.add(bill)
     session.flush()
-    if resolve(session, referred) is not None:
+    if owed:
         _owe(session, bill, referred, one_payment=one_payment)
     return bill
 
 
 def cancel_bill(session: Session, bill: MerchantBill, now: datetime) -> None:
     """Withdraw a bill. Raises bills.InvalidBill when it is not open, or its payment is under way."""
+    if session.get(Bill, bill.id) is None:
+        _lock(session, bill.merchant_customer_id)
+        session.refresh(bill)
     if session.get(Bill, bill.id) is not None:
         bills.cancel_bill(session, bill.id)
     elif bill.cancelled_at is not None:
         raise bills.InvalidBill(f"bill {bill.id} is cancelled already")
     bill.cancelled_at = now
     session.flush()
+
+
+def _lock(session: Session, merchant_customer_id: str) -> None:
+    """Keep bills that nobody owes yet, and who is meant by the reference, as they are until the transaction ends."""
+    session.get_one(MerchantCustomer, merchant_customer_id, with_for_update={"key_share": True})
 
 
 def _owe(session: Session, bill: MerchantBill, referred: MerchantCustomer, *, one_payment: bool = False) -> None:

@@ -174,11 +174,8 @@ def confirm(
         return
     except gate.NotAllowed:
         end(session, purchase, Result.NOT_ALLOWED, who=who, now=now)
-        told = {
-            "merchant": session.get_one(Merchant, purchase.merchant_id).name,
-            "amount_minor": purchase.amount_minor,
-            "currency": purchase.currency,
-        }
+        merchant = session.get_one(Merchant, purchase.merchant_id).name
+        told = telling.about_amount(merchant, purchase.amount_minor, purchase.currency)
         telling.tell_approvers(session, purchase.customer_id, "ward.attempted", told, now)
         return
     purchase.payment_id = payment.id

@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, create_engine, event
+from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, ORMExecuteState, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 BUSY_TIMEOUT_MS = 10_000
+UNAVAILABLE = (sqlalchemy_errors.OperationalError, sqlalchemy_errors.TimeoutError)
+"""The database, or a connection to it, was not to be had in time: ask again."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -86,7 +89,7 @@ def _read_locked_rows_anew(state: ORMExecuteState) -> None:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_MS / 1000, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)

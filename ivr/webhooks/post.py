@@ -56,7 +56,10 @@ def post(
             return
         if status not in _REDIRECTS or not location:
             raise NotDelivered(f"status {status}")
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError:
+            raise NotDelivered("BadUrl") from None
     raise NotDelivered("too many redirects")
 
 

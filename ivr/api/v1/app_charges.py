@@ -19,7 +19,7 @@ from ivr.customers.apps import App as AppRow
 from ivr.customers.apps import AppBinding, ChargeStatus
 from ivr.customers.apps import AppCharge as ChargeRow
 
-CHARGES_AN_HOUR = 20  # of one customer, whoever asks: she is not to be pressed until she says yes
+CHARGES_AN_HOUR = 20  # of one merchant to one customer: she is not to be pressed until she says yes
 
 
 def _asked(call: Call, document: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def create_app_charge(call: Call, given: NewAppCharge) -> AppCharge:
         )
     except (apps.NotBound, apps.AboveLimit) as error:
         raise NotNow(str(error)) from None
-    if not call.desk.services.calls.within(f"charges:{binding.customer_id}", CHARGES_AN_HOUR, 3600):
+    if not call.desk.services.calls.within(f"charges:{referred.id}", CHARGES_AN_HOUR, 3600):
         raise TooMany("this customer was asked too often; wait an hour", {"Retry-After": "3600"})
     return shown((charge, referred.id), call)
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
-from ivr.approval import gate
+from ivr.approval import gate, telling
 from ivr.approval.policy import Factor
 from ivr.call.flow import Call
 from ivr.call.judging import liveness
@@ -20,7 +20,7 @@ from ivr.call.judging.desk import Desk
 from ivr.call.models import Turn
 from ivr.customers import apps, budget, merchants
 from ivr.customers.apps import App, AppBinding, AppCharge, ChargeStatus
-from ivr.customers.merchants import MerchantCustomer
+from ivr.customers.merchants import Merchant, MerchantCustomer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, note_use
 from ivr.payments.bank import Bank
 from ivr.payments.models import Payment
@@ -137,8 +137,10 @@ def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...],
     session = desk.session
     binding = session.get_one(AppBinding, charge.binding_id, with_for_update=True)
     app = session.get_one(App, charge.app_id)
+    merchant = session.get_one(Merchant, app.merchant_id)
     referred = session.get_one(MerchantCustomer, binding.merchant_customer_id)
-    if not binding.is_bound or app.closed_at or referred.customer_id != call.customer_id:
+    closed = app.closed_at or merchant.closed_at
+    if not binding.is_bound or closed or referred.customer_id != call.customer_id:
         return Said.REFUSED
     assert binding.customer_id
     assert binding.card_id
@@ -172,6 +174,10 @@ def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...],
                 bank=bank.name,
                 test_bank=bank.test_only,
             )
+    except gate.NotAllowed:
+        about = telling.about_amount(merchant.name, charge.amount_minor, charge.currency)
+        telling.tell_approvers(session, binding.customer_id, "ward.attempted", about, desk.now)
+        return Said.REFUSED
     except (PaymentError, apps.AboveLimit, merchants.TextNotApproved):
         return Said.REFUSED
     charge.payment_id = payment.id

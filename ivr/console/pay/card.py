@@ -75,6 +75,8 @@ def _add(row: CardRequest, customer_id: str) -> None:
         locked = database.get_one(CardRequest, row.id, with_for_update=True)
         if locked.card_id is not None:  # sent twice
             return
+        if row.bank_token is not None:
+            cards.check_not_anothers(database, customer_id, issued.token)
         authorised_by = f"the customer, on our page, with her PIN, asked by merchant {row.merchant_id}"
         card = cards.add_card(
             database,

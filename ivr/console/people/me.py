@@ -41,6 +41,7 @@ def me() -> Response:
             supervised=_supervised(session),
             proposal_life=appointments.PROPOSAL_LIFE,
             bindings=apps.bindings_of(session, person().customer_id),
+            charged=apps.charged(session, person().customer_id),
             now=now(),
         )
 

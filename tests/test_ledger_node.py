@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
+from aiohttp.test_utils import TestClient, TestServer
 from click.testing import CliRunner, Result
 from ledger_support import NatsServer
+from sqlalchemy import event
 
-from bench.ledger.processes import RealMember, begin, found, free_ports, running, until
-from ivr.ledger.node import load_genesis
+from bench.ledger.processes import READY_S, RealMember, begin, found, free_ports, running, until
+from ivr.ledger.node import Identity, Node, load_genesis
+from ivr.ledger.store import Store
+from ivr.ledger.transport import HttpTransport
+from ivr.ledger.web import MOST_WAITING, create_app
 from ivr.ledger.wire import Final, Genesis
 from ivr.ops.cli import main
 
@@ -141,9 +149,54 @@ def test_pages_show_members_holders_and_a_blocks_contents(four: list[RealMember]
     assert requests.get(f"{four[0].url}/blocks/999999", timeout=5).status_code == 404
 
 
-def test_a_member_joins_by_a_change_that_a_quorum_signed_and_catches_up(
-    four: list[RealMember], tmp_path: Path
-) -> None:
+def test_blocks_go_on_while_a_crowd_asks_for_pages(four: list[RealMember]) -> None:
+    asked, over = four[0], threading.Event()
+    answers: list[int] = []
+
+    def ask(path: str) -> None:
+        with requests.Session() as http:
+            while not over.is_set():
+                answers.append(http.get(f"{asked.url}{path}", timeout=READY_S).status_code)
+
+    with ThreadPoolExecutor(8) as crowd:
+        asking = [crowd.submit(ask, path) for path in ("/", "/blocks/1", "/blocks/1.json", "/checkpoint") * 2]
+        try:
+            until("a crowd", lambda: len(answers) > 40)
+            for n in range(5):
+                assert asked.submit(entries(f"crowd{n}"))
+                shown(four[1:], f"crowd{n}")
+            height = four[1].status()["height"]
+            until("the asked one keeps up", lambda: asked.status()["height"] >= height)
+        finally:
+            over.set()
+    for each in asking:
+        each.result()
+    assert set(answers) == {200}
+
+
+def test_who_waits_for_the_store_keeps_no_other_waiting_and_a_crowd_is_told_to_come_later(tmp_path: Path) -> None:
+    identity = Identity.fresh("m0")
+    genesis = Genesis(consortium="test", members=(identity.secret.member("http://m0.example"),))
+    store, go_on = Store(f"sqlite:///{tmp_path / 'ledger.sqlite3'}", genesis), threading.Event()
+    node = Node(identity, genesis, store, HttpTransport(), patience_s=1)
+    event.listen(store.database.engine, "begin", lambda _: go_on.wait(READY_S) or go_on.set())
+
+    async def ask() -> None:
+        async with TestClient(TestServer(create_app(node))) as client:
+            pages = [asyncio.create_task(client.get("/")) for _ in range(MOST_WAITING + 1)]
+            [refused], waiting = await asyncio.wait(pages, return_when=asyncio.FIRST_COMPLETED)
+            assert (refused.result().status, refused.result().headers.get("Retry-After")) == (503, "1")
+            own = {"Authorization": f"Bearer {identity.token}"}
+            proofs = asyncio.create_task(client.post("/proofs", json={"keys": ["payment:m0:a"]}, headers=own))
+            assert (await client.get("/status")).status == 200
+            go_on.set()
+            assert [(await asked).status for asked in (*waiting, proofs)] == [200] * (MOST_WAITING + 1)
+
+    asyncio.run(ask())
+    store.close()
+
+
+def test_a_member_joins_by_a_change_that_a_quorum_signed_and_catches_up(four: list[RealMember], tmp_path: Path) -> None:
     [port] = free_ports(1)
     joiner = RealMember("m09", port, tmp_path / "m09")
     made = ledger("keygen", "m09", "--url", joiner.url, "--data", joiner.folder)
@@ -215,7 +268,7 @@ def test_one_institution_keeps_the_chain_alone_with_checkpoints(alone: RealMembe
 @pytest.mark.parametrize(
     "tamper",
     [
-        "UPDATE ledger_blocks SET block = replace(block, '\"id\":\"b\"', '\"id\":\"z\"')",
+        'UPDATE ledger_blocks SET block = replace(block, \'"id":"b"\', \'"id":"z"\')',
         "UPDATE ledger_blocks SET block = replace(block, 'abab', 'acab')",
         "UPDATE ledger_blocks SET certificate = replace(certificate, '\"term\":0', '\"term\":1')",
         "DELETE FROM ledger_blocks WHERE height = 1; UPDATE ledger_blocks SET height = 1 WHERE height = 2",

@@ -12,16 +12,21 @@
 
 Nothing here is personal or secret: ids and commitments. An operator who would rather not show them binds the node to
 an address that only members reach.
+
+What reads the store does so on a thread beside the one loop, which has blocks to make: see ``Reader``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from pydantic import Field, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -31,11 +36,42 @@ from ivr.ledger.node import NewEntry, Node
 from ivr.ledger.proof import Checkpoint
 from ivr.ledger.rules import Full
 from ivr.ledger.transport import LONGEST_ENVELOPE, Busy, NotAuthentic
-from ivr.ledger.wire import MOST_RECORDS, Change, Hash, Wire
+from ivr.ledger.wire import MOST_RECORDS, Certificate, Change, Hash, Wire
+
+SHOWN_BLOCKS = 50
+MOST_WAITING = 16
+"""Requests that one reader has in hand and waiting."""
+_T = TypeVar("_T", bound=Wire)
+_R = TypeVar("_R")
+
+
+class Reader:
+    """Answers requests from the store one after the other, on a thread of its own.
+
+    One thread, because it takes turns with the loop's at the one interpreter: more would leave the loop less.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "reader")
+        self._waiting = 0
+
+    async def read(self, work: Callable[[], _R]) -> _R:
+        """What ``work`` gives; 503 when too many wait for theirs."""
+        if self._waiting == MOST_WAITING:
+            raise web.HTTPServiceUnavailable(text="too many requests wait\n", headers={"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._waiting -= 1
+
+    async def close(self, _app: web.Application) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
 
 _NODE = web.AppKey("node", Node)
-_T = TypeVar("_T", bound=Wire)
-SHOWN_BLOCKS = 50
+_ANYBODY = web.AppKey("anybody", Reader)
+_OWN = web.AppKey("own", Reader)  # apart, so that no crowd keeps an institution from its proofs
 
 
 class _New(Wire):
@@ -55,6 +91,9 @@ class _Keys(Wire):
 def create_app(node: Node) -> web.Application:
     app = web.Application(client_max_size=LONGEST_ENVELOPE + 1024)
     app[_NODE] = node
+    for key in (_ANYBODY, _OWN):
+        app[key] = Reader()
+        app.on_cleanup.append(app[key].close)
     app.add_routes(
         [
             web.post("/messages", messages),
@@ -103,9 +142,13 @@ async def changes(request: web.Request) -> web.Response:
 async def proofs(request: web.Request) -> web.Response:
     node = _own(request)
     asked = await _body(request, _Keys)
-    with node.store.database.snapshot() as session:
-        found = store.prove(session, asked.keys)
-    written = ",".join(f'"{key}":{proof.model_dump_json()}' for key, proof in found.items())
+
+    def read() -> str:
+        with node.store.database.snapshot() as session:
+            found = store.prove(session, asked.keys)
+        return ",".join(f'"{key}":{proof.model_dump_json()}' for key, proof in found.items())
+
+    written = await request.app[_OWN].read(read)
     return web.Response(text=f'{{"proofs":{{{written}}}}}', content_type="application/json")
 
 
@@ -131,40 +174,59 @@ async def status(request: web.Request) -> web.Response:
 
 async def checkpoint(request: web.Request) -> web.Response:
     node = request.app[_NODE]
-    with node.store.database.snapshot() as session:
-        final = store.read(session, store.height(session))
-    if final is None:
-        return _problem(404, "there is no block yet")
-    body = Checkpoint(chain=node.genesis.chain, certificate=final.certificate).model_dump_json()
-    return web.Response(text=body, content_type="application/json")
+
+    def read() -> web.Response:
+        latest = select(store.BlockRow.certificate).order_by(store.BlockRow.height.desc()).limit(1)
+        with node.store.database.snapshot() as session:
+            certificate = session.scalar(latest)
+        if certificate is None:
+            return _problem(404, "there is no block yet")
+        point = Checkpoint(chain=node.genesis.chain, certificate=Certificate.model_validate_json(certificate))
+        return web.Response(text=point.model_dump_json(), content_type="application/json")
+
+    return await request.app[_ANYBODY].read(read)
 
 
 async def block_json(request: web.Request) -> web.Response:
-    with request.app[_NODE].store.database.snapshot() as session:
-        final = store.read(session, int(request.match_info["height"]))
-    if final is None:
-        return _problem(404, "there is no such block yet")
-    return web.Response(text=final.model_dump_json(), content_type="application/json")
+    node, height = request.app[_NODE], int(request.match_info["height"])
+
+    def read() -> web.Response:
+        with node.store.database.snapshot() as session:
+            final = store.read(session, height)
+        if final is None:
+            return _problem(404, "there is no such block yet")
+        return web.Response(text=final.model_dump_json(), content_type="application/json")
+
+    return await request.app[_ANYBODY].read(read)
 
 
 async def front_page(request: web.Request) -> web.Response:
     node = request.app[_NODE]
-    with node.store.database.snapshot() as session:
-        recent = session.scalars(
-            select(store.BlockRow).order_by(store.BlockRow.height.desc()).limit(SHOWN_BLOCKS)
-        ).all()
-        made = _made(session)
-    state = node.core.state
-    return _page(_FRONT, node=node, state=state, recent=recent, made=made, quorum=chain.quorum(len(state.roster)))
+    state, waiting = node.core.state, len(node.core.pool)  # the loop's, which goes on
+
+    def read() -> web.Response:
+        row = store.BlockRow
+        shown = select(row.height, row.maker, row.term, row.count, row.at, row.hash)
+        with node.store.database.snapshot() as session:
+            recent = session.execute(shown.order_by(row.height.desc()).limit(SHOWN_BLOCKS)).all()
+            made = _made(session)
+        quorum = chain.quorum(len(state.roster))
+        return _page(_FRONT, node, state=state, waiting=waiting, recent=recent, made=made, quorum=quorum)
+
+    return await request.app[_ANYBODY].read(read)
 
 
 async def block_page(request: web.Request) -> web.Response:
     node, height = request.app[_NODE], int(request.match_info["height"])
-    with node.store.database.snapshot() as session:
-        final = store.read(session, height)
-    if final is None:
-        return _problem(404, "there is no such block yet")
-    return _page(_BLOCK, node=node, header=final.block.header, final=final)
+
+    def read() -> web.Response:
+        with node.store.database.snapshot() as session:
+            final = store.read(session, height)
+        if final is None:
+            return _problem(404, "there is no such block yet")
+        return _page(_BLOCK, node, header=final.block.header, final=final)
+
+    return await request.app[_ANYBODY].read(read)
 
 
 def _made(session: Session) -> Counter[str]:
@@ -193,26 +255,30 @@ def _problem(code: int, message: str) -> web.Response:
     return web.json_response({"error": message}, status=code)
 
 
-def _page(template: str, **values: object) -> web.Response:
-    text = Environment(autoescape=True).from_string(_LAYOUT.replace("BODY", template)).render(**values)
+def _page(template: Template, node: Node, **values: object) -> web.Response:
+    text = template.render(consortium=node.genesis.consortium, name=node.secret.name, **values)
     headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
     return web.Response(text=text, content_type="text/html", headers=headers)
 
 
+def _template(body: str) -> Template:
+    return Environment(autoescape=True).from_string(_LAYOUT.replace("BODY", body))
+
+
 _LAYOUT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Ledger of {{ node.genesis.consortium }}</title>
+<title>Ledger of {{ consortium }}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem } th, td { text-align: left; padding: .3rem .6rem }
 tr { border-bottom: 1px solid #ddd } code { overflow-wrap: anywhere; font-size: .85em } caption { text-align: left }
 </style>
-<h1><a href="/">Ledger of {{ node.genesis.consortium }}</a></h1>
+<h1><a href="/">Ledger of {{ consortium }}</a></h1>
 BODY
 </html>"""
 
-_FRONT = """<p>As {{ node.secret.name }} has it: height {{ state.height }}, last block <code>{{ state.hash }}</code>,
-{{ node.core.pool | length }} records wait. A block is final with {{ quorum }} of {{ state.roster | length }}
+_FRONT = _template("""<p>As {{ name }} has it: height {{ state.height }}, last block <code>{{ state.hash }}</code>,
+{{ waiting }} records wait. A block is final with {{ quorum }} of {{ state.roster | length }}
 co-signatures. Who holds the right to make the next block is seen only from that block.</p>
 <table><caption><h2>Members</h2></caption>
 <tr><th>Member</th><th>Of the last 1,000 blocks, made</th><th>Reached at</th></tr>
@@ -223,9 +289,9 @@ co-signatures. Who holds the right to make the next block is seen only from that
 {% for row in recent %}
 <tr><td><a href="/blocks/{{ row.height }}">{{ row.height }}</a></td><td>{{ row.maker }}</td><td>{{ row.term }}</td>
 <td>{{ row.count }}</td><td>{{ row.at.strftime("%Y-%m-%d %H:%M:%S UTC") }}</td><td><code>{{ row.hash[:16] }}</code></td>
-</tr>{% endfor %}</table>"""
+</tr>{% endfor %}</table>""")
 
-_BLOCK = """<h2>Block {{ header.height }}</h2>
+_BLOCK = _template("""<h2>Block {{ header.height }}</h2>
 <table>
 <tr><th>Hash</th><td><code>{{ header.hash }}</code></td></tr>
 <tr><th>Block before</th><td><code>{{ header.previous }}</code></td></tr>
@@ -238,4 +304,4 @@ _BLOCK = """<h2>Block {{ header.height }}</h2>
 {% for record in final.block.records %}<tr><td>{{ loop.index0 }}</td><td>{{ record.kind }}</td>
 {% if record.commitment %}<td>{{ record.member }}</td><td>{{ record.id }}</td>
 <td><code>{{ record.commitment }}</code></td>
-{% else %}<td colspan="3"><code>{{ record.key }}</code></td>{% endif %}</tr>{% endfor %}</table>"""
+{% else %}<td colspan="3"><code>{{ record.key }}</code></td>{% endif %}</tr>{% endfor %}</table>""")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ivr.settings import settings as process_settings
 pytest_plugins = ["people_fixtures", "twilio_fixtures", "payments_fixtures"]
 
 URL = "https://pay.example.com"
+LABELS = {field.console.split(" > ")[1].split(":")[0] for field in wanted(URL)}
 SET_UP = {field.name: field.value for field in wanted(URL)} | {"voice_caller_id_lookup": False}
 
 
@@ -76,6 +78,29 @@ def test_values_are_printed_for_the_console_without_asking_twilio(operator: pyte
     for field in wanted(URL):
         assert {"False": "Disabled"}.get(field.value, field.value) in printed
     assert NUMBER in printed
+
+
+def test_a_picture_shows_each_value_in_its_field(operator: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The README's is what the command draws."""
+    shown = ("configure", "--number", "+15035550123", "--picture", "console.svg")
+    assert run(*shown).exit_code == 2
+    assert run(*shown, "--print").exit_code == 0
+    drawn = (tmp_path / "console.svg").read_text()
+    assert drawn == (Path(__file__).parents[1] / "docs/images/twilio-console.svg").read_text()
+    page = ElementTree.fromstring(drawn)
+    svg = "{http://www.w3.org/2000/svg}"
+    texts = [text.text or "" for text in page.iter(f"{svg}text")]
+    for field in wanted(URL):
+        shown_as = {"POST": "HTTP POST ▾", "False": "Disabled ▾"}.get(field.value, field.value)
+        line = field.console.split(" > ")[1].split(":")[0]
+        at = texts.index(line)
+        following = [label for label in LABELS if label in texts[at + 1 :]]
+        end = min((texts.index(label) for label in following), default=len(texts))
+        assert shown_as in texts[at:end], field.name
+    width, height = float(page.attrib["width"]), float(page.attrib["height"])
+    for box in page.iter(f"{svg}rect"):
+        assert float(box.attrib["x"]) + float(box.attrib["width"]) <= width
+        assert float(box.attrib["y"]) + float(box.attrib["height"]) <= height
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import requests
@@ -16,6 +17,7 @@ from ivr.notifications.channels import quiet
 from ivr.ops import desk
 from ivr.ops.twilio import checks
 from ivr.ops.twilio.number import Change, Field, changes, wanted
+from ivr.ops.twilio.picture import picture as drawn
 from ivr.settings import Settings, settings
 
 TIMEOUT_S = 10
@@ -30,15 +32,23 @@ def command() -> None:
 @click.option("--number", required=True, help="The number, in full: +15035550123.")
 @click.option("--locale", type=click.Choice(LOCALES), help="Language of callers we know nothing of, for this number.")
 @click.option("--print", "only_print", is_flag=True, help="Ask Twilio nothing: print the values for its console.")
+@click.option(
+    "--picture", type=click.Path(dir_okay=False, path_type=Path), help="With --print: draw its page, filled in, as SVG."
+)
 @click.option("--yes", is_flag=True, help="Do not ask before changing.")
-def configure(number: str, locale: str | None, only_print: bool, yes: bool) -> None:
+def configure(number: str, locale: str | None, only_print: bool, picture: Path | None, yes: bool) -> None:
     """Have a number's calls and messages come to IVR_PUBLIC_URL. Shows what differs, and asks."""
     given = settings()
     if not given.public_url or not given.public_url.startswith("https://"):
         raise click.UsageError("set IVR_PUBLIC_URL to the https:// address at which Twilio reaches this service")
     fields = wanted(given.public_url, locale)
+    if picture and not only_print:
+        raise click.UsageError("--picture goes with --print")
     if only_print:
         _print(number, fields)
+        if picture:
+            picture.write_text(drawn(number, fields))
+            click.echo(f"\n{picture} shows where each goes; a browser opens it")
         return
     client = _client(given)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
+from ivr.clock import utc_now
 from ivr.customers import retention, utterances, watchlist
 from ivr.customers.models import (
     Audit,
@@ -26,8 +28,10 @@ from ivr.customers.models import (
 )
 from ivr.customers.register import add_customer
 from ivr.customers.voiceprints import load_voiceprint, record_consent, store_voiceprint
+from ivr.jobs import Job
 from ivr.keys import Keyring, rotate
 from ivr.ops.cli import main
+from ivr.payments import worker
 from ivr.settings import Settings
 from ivr.settings import settings as process_settings
 from ivr.store.db import Database
@@ -36,7 +40,7 @@ from voiceprint import SealError, Voiceprint
 from voiceprint.sealing import key_id_of
 
 PRINT = b"VPR1" + bytes(range(64))
-LIMITS = {"unused_for": timedelta(days=730), "utterances_for": timedelta(days=365)}
+LIMITS = Settings(voiceprint_unused_days=730, utterance_days=365, _env_file=None)
 
 
 def voiceprint(value: float = 0.5) -> Voiceprint:
@@ -124,7 +128,7 @@ def test_fingerprints_of_another_scheme_are_not_compared(database: Database, key
 
 def purge(database: Database, now: datetime) -> list[int]:
     with database.transaction() as session:
-        retention.purge(session, retention.due(session, now, **LIMITS))
+        retention.purge(session, retention.due(session, now, LIMITS), who="test", now=now)
     return counts(database)
 
 
@@ -154,6 +158,51 @@ def test_with_the_consent_goes_all_that_was_kept_under_it(
         session.scalars(select(Consent).filter_by(customer_id=who)).one().withdrawn_at = now
     assert purge(database, now) == [1, 1, 1]
     assert kept(database, keyring, who) == 0
+
+
+def secrets(database: Database, now: datetime) -> int:
+    """How many secrets a purge leaves."""
+    return purge(database, now)[2]
+
+
+def test_a_purge_spares_the_secret_of_an_enrolment_that_goes_on(
+    database: Database, keyring: Keyring, now: datetime
+) -> None:
+    with database.transaction() as session:
+        who = add_customer(session, phones=["+15035550123"], now=now).id
+        drawn = utterances.secret_of(session, who, keyring)
+    assert secrets(database, utc_now()) == 1
+    with database.transaction() as session:  # given up; two hours later she enrols after all
+        session.get_one(VoiceSecret, who).enrolling_at = utc_now() - timedelta(hours=2)
+        assert utterances.secret_of(session, who, keyring) == drawn
+    assert secrets(database, utc_now()) == 1
+    assert secrets(database, utc_now() + timedelta(hours=2)) == 0
+
+
+def test_a_worker_purges_every_day_once_and_notes_it(
+    database: Database, keyring: Keyring, settings: Settings, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PURGED_AT_ONCE", 1)
+    people = [add_person(database, keyring, now, f"+1503555012{i}").id for i in range(3)]
+    with database.transaction() as session:
+        for row in session.scalars(select(VoiceprintRow).where(VoiceprintRow.customer_id != people[0])):
+            row.created_at = utc_now() - timedelta(days=1_000)
+    for _ in range(2):  # the second finds nothing to do
+        with database.transaction() as session:
+            for _ in range(2):
+                retention.plan_purge(session, utc_now())
+        worker.run(settings, threading.Event(), once=True)
+        assert counts(database) == [1, 1, 1]
+        with database.transaction() as session:
+            noted = session.scalars(select(Audit)).all()
+            assert {row.subject for row in noted} == set(people[1:])
+            assert {(row.who, row.what) for row in noted} == {("worker", "voiceprint.purged")}
+            assert sum(row.details["voiceprints"] for row in noted) == 2
+            assert sum(row.details["fingerprints"] for row in noted) == 2
+            today, tomorrow = session.scalars(select(Job).order_by(Job.run_at)).all()
+            assert today.done_at
+            assert (tomorrow.kind, tomorrow.done_at) == (retention.PURGE_JOB, None)
+            assert timedelta() < tomorrow.run_at - utc_now() < timedelta(hours=27)
 
 
 def test_forgetting_one_customer_leaves_the_others(database: Database, keyring: Keyring, now: datetime) -> None:
@@ -236,6 +285,13 @@ def test_the_purge_is_announced_done_and_audited(desk: Desk, monkeypatch: pytest
     assert counts(desk.database) == [0, 0, 0]
     assert "0 voiceprints and 0 fingerprints were deleted" in desk.ok("purge")
     assert desk.audit() == ["voiceprint.purged"]
+
+
+def test_a_worker_that_starts_purges_without_being_told(desk: Desk) -> None:
+    with desk.database.transaction() as session:
+        session.scalars(select(VoiceprintRow)).one().created_at = datetime(2020, 1, 1, tzinfo=UTC)
+    assert CliRunner().invoke(main, ["worker", "--once"], catch_exceptions=False).exit_code == 0
+    assert counts(desk.database) == [0, 0, 0]
 
 
 def test_a_customer_is_forgotten_and_it_is_audited(desk: Desk) -> None:

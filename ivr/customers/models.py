@@ -175,6 +175,7 @@ class VoiceSecret(Base):
 
     customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id"), primary_key=True)
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    enrolling_at: Mapped[datetime | None]  # when an enrolment began to use it
 
 
 class UtterancePrint(Base):

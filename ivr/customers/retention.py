@@ -5,19 +5,28 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from ivr import jobs
+from ivr.customers import audit
 from ivr.customers.models import Consent, Customer, UtterancePrint, VoiceprintRow, VoiceSecret, WatchlistEntry
-from ivr.customers.utterances import context, forget_utterances, of_customer, secret_context
+from ivr.customers.utterances import ENROLLING_FOR, context, forget_utterances, of_customer, secret_context
 from ivr.customers.voiceprints import CONSENT_KIND, delete_voiceprint, voiceprint_context, voiceprint_of
 from ivr.customers.watchlist import entry_context
+from ivr.jobs import Held
 from ivr.keys import Keyring
+from ivr.settings import Settings
 from voiceprint import Voiceprint
 from voiceprint.sealing import key_id_of, open_sealed, seal
+
+PURGE_JOB = "voiceprint.purge"
+PURGE_AT = time(3, 0, tzinfo=UTC)
+PURGED_AT_ONCE = 200
+"""Of each kind, in one transaction: other writers are not to wait long."""
 
 _PURPOSE = "voiceprint"
 
@@ -29,6 +38,9 @@ class Purge:
     voiceprints: tuple[VoiceprintRow, ...]
     utterances: tuple[UtterancePrint, ...]
 
+    def __bool__(self) -> bool:
+        return bool(self.voiceprints or self.utterances)
+
     def by_customer(self) -> dict[str, dict[str, int]]:
         """How many of each kind, by customer id."""
         voiceprints = Counter(row.customer_id for row in self.voiceprints)
@@ -39,31 +51,57 @@ class Purge:
         }
 
 
-def due(session: Session, now: datetime, *, unused_for: timedelta, utterances_for: timedelta) -> Purge:
-    """Voiceprints unused for that long, fingerprints that old, and all whose consent was withdrawn.
+def due(session: Session, now: datetime, settings: Settings, *, most: int | None = None) -> Purge:
+    """Voiceprints unused for too long, fingerprints too old, and all whose consent was withdrawn.
 
-    With a voiceprint go its customer's fingerprints, and without one none are kept.
+    With a voiceprint go its customer's fingerprints, and without one none are kept. ``most``: of each kind.
     """
+    unused_since = now - timedelta(days=settings.voiceprint_unused_days)
+    said_before = now - timedelta(days=settings.utterance_days)
     withdrawn = select(Consent.id).where(Consent.withdrawn_at.is_not(None))
     last_used_at = func.coalesce(VoiceprintRow.last_used_at, VoiceprintRow.created_at)
-    unused = or_(VoiceprintRow.consent_id.in_(withdrawn), last_used_at < now - unused_for)
-    voiceprints = tuple(session.scalars(select(VoiceprintRow).where(unused).with_for_update()))
+    unused = or_(VoiceprintRow.consent_id.in_(withdrawn), last_used_at < unused_since)
+    voiceprints = tuple(session.scalars(select(VoiceprintRow).where(unused).limit(most).with_for_update()))
     kept = select(VoiceprintRow.customer_id).where(VoiceprintRow.id.not_in([row.id for row in voiceprints]))
     old = or_(
-        UtterancePrint.at < now - utterances_for,
+        UtterancePrint.at < said_before,
         UtterancePrint.consent_id.in_(withdrawn),
         UtterancePrint.customer_id.not_in(kept),
     )
-    return Purge(voiceprints, tuple(session.scalars(select(UtterancePrint).where(old))))
+    return Purge(voiceprints, tuple(session.scalars(select(UtterancePrint).where(old).limit(most))))
 
 
-def purge(session: Session, found: Purge) -> None:
-    """Delete what :func:`due` found, and the secrets of customers of whom no voiceprint is left."""
+def purge(session: Session, found: Purge, *, who: str, now: datetime) -> None:
+    """Delete what :func:`due` found, on record as ``who``'s doing, and secrets of which no use is left."""
     for row in (*found.voiceprints, *found.utterances):
         session.delete(row)
     session.flush()
     theirs = VoiceprintRow.customer_id == VoiceSecret.customer_id
-    session.execute(delete(VoiceSecret).where(~exists().where(theirs)))
+    needless = or_(
+        VoiceSecret.customer_id.in_([row.customer_id for row in found.voiceprints]),
+        VoiceSecret.enrolling_at.is_(None),
+        VoiceSecret.enrolling_at < now - ENROLLING_FOR,
+    )
+    session.execute(delete(VoiceSecret).where(~exists().where(theirs), needless))
+    for customer_id, count in found.by_customer().items():
+        audit.record(session, who, "voiceprint.purged", customer_id, now, **count)
+
+
+def plan_purge(session: Session, at: datetime) -> None:
+    """Queue the purge of that day, once; each of them queues the next day's."""
+    jobs.put(session, PURGE_JOB, {}, f"{PURGE_JOB}:{at.astimezone(UTC):%Y%m%d}", at)
+
+
+def purge_daily(held: Held, settings: Settings, now: datetime) -> None:
+    """Delete what is past its time, again and again until nothing is."""
+    with held.transaction() as session:  # first: whatever becomes of this day's
+        plan_purge(session, datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), PURGE_AT))
+    found = True
+    while found:
+        with held.transaction() as session:
+            batch = due(session, now, settings, most=PURGED_AT_ONCE)
+            purge(session, batch, who="worker", now=now)
+            found = bool(batch)
 
 
 def forget(session: Session, customer_id: str, now: datetime) -> tuple[int, int]:

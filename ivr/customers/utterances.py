@@ -6,28 +6,33 @@ the last ``MOST_KEPT``, each under the consent to the voiceprint in force when i
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from ivr.customers.models import UtterancePrint, VoiceSecret
+from ivr.clock import utc_now
+from ivr.customers.models import UtterancePrint, VoiceprintRow, VoiceSecret
 from ivr.keys import Keyring
 from ivr.store.insert import insert_new
 from voiceprint.replay import SCHEME, new_secret
 from voiceprint.sealing import open_sealed, seal
 
 MOST_KEPT = 50
+#: So long an enrolment that has begun keeps its secret, voiceprint or not: what it heard is compared by it alone.
+ENROLLING_FOR = timedelta(hours=1)
 
 
 def secret_of(session: Session, customer_id: str, keyring: Keyring) -> bytes:
     """What this customer's fingerprints are made with; drawn at the first use."""
-    row = session.get(VoiceSecret, customer_id)
+    row, now = session.get(VoiceSecret, customer_id), utc_now()
     if row is None:
         key_id, key = keyring.active("voiceprint")
         sealed = seal(key, key_id, new_secret(), secret_context(customer_id))
-        insert_new(session, VoiceSecret, {"customer_id": customer_id, "sealed": sealed})
+        insert_new(session, VoiceSecret, {"customer_id": customer_id, "sealed": sealed, "enrolling_at": now})
         row = session.get_one(VoiceSecret, customer_id)  # or another call's, which was first
+    elif _is_left_over(session, row, now):
+        row.enrolling_at = now  # another enrolment begins
     return open_sealed(keyring.all("voiceprint"), row.sealed, secret_context(customer_id))
 
 
@@ -97,6 +102,13 @@ def context(row: UtterancePrint) -> bytes:
 def secret_context(customer_id: str) -> bytes:
     """What the seal of a customer's secret is bound to."""
     return f"{customer_id}:secret".encode()
+
+
+def _is_left_over(session: Session, row: VoiceSecret, now: datetime) -> bool:
+    """Whether an enrolment that came to nothing drew it, and it is purged before long."""
+    if row.enrolling_at is not None and row.enrolling_at > now - ENROLLING_FOR / 2:
+        return False
+    return not session.scalar(select(exists().where(VoiceprintRow.customer_id == row.customer_id)))
 
 
 def _newest_first(session: Session, customer_id: str) -> list[UtterancePrint]:

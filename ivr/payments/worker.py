@@ -21,7 +21,7 @@ from ivr.approval import app_links, ringing, sign_in, telling
 from ivr.approval import requests as approval_requests
 from ivr.call import bill_calls
 from ivr.clock import utc_now
-from ivr.customers import apps, card_requests
+from ivr.customers import apps, card_requests, retention
 from ivr.customers.models import ContactKind
 from ivr.customers.notices import SEND_JOB
 from ivr.customers.rings import Dial
@@ -56,7 +56,7 @@ NOTICE_LANES = {
     frozenset(
         {approval_requests.TEND_JOB, telling.DIGEST_JOB, sign_in.CODE_JOB, card_requests.ASK_JOB, apps.BIND_JOB}
     ): 1,
-    frozenset({buy.EXPIRE_JOB}): 1,
+    frozenset({buy.EXPIRE_JOB, retention.PURGE_JOB}): 1,
     frozenset({ringing.RING_JOB, bill_calls.RING_JOB}): 1,
 }
 """What no caller waits for, in lanes of its own: several for webhooks, so that one slow merchant stops no other."""
@@ -93,6 +93,7 @@ HANDLERS: dict[str, Handler] = {
     sign_in.CODE_JOB: lambda held, _: sign_in.send_code(held),
     apps.BIND_JOB: lambda held, _: app_links.ask(held),
     buy.EXPIRE_JOB: lambda held, _: buy.end_expired(held, utc_now()),
+    retention.PURGE_JOB: lambda held, services: retention.purge_daily(held, services.settings, utc_now()),
 }
 """Which handler runs which kind of job. A handler bears repeating, and raises jobs.Again or jobs.GiveUp."""
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 
 import click
-from sqlalchemy.orm import Session
 
 from ivr.clock import utc_now
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
 from ivr.customers.register import require_customer
-from ivr.customers.retention import Purge, due, export, forget
+from ivr.customers.retention import due, export, forget
 from ivr.customers.retention import purge as purge_now
 from ivr.keys import Keyring
 from ivr.ops import desk
@@ -31,15 +29,13 @@ def command() -> None:
 def purge(dry_run: bool) -> None:
     """Delete what is past its time: unused voiceprints, old fingerprints, and all whose consent was withdrawn.
 
-    The times are IVR_VOICEPRINT_UNUSED_DAYS and IVR_UTTERANCE_DAYS. Run it daily.
+    The times are IVR_VOICEPRINT_UNUSED_DAYS and IVR_UTTERANCE_DAYS. A worker does it daily.
     """
-    now, kept = utc_now(), settings()
-    unused_for, utterances_for = timedelta(days=kept.voiceprint_unused_days), timedelta(days=kept.utterance_days)
+    now = utc_now()
     with desk.transaction() as session:
-        found = due(session, now, unused_for=unused_for, utterances_for=utterances_for)
+        found = due(session, now, settings())
         if not dry_run:
-            purge_now(session, found)
-            _note(session, found)
+            purge_now(session, found, who=desk.who(), now=now)
     verb = "would be" if dry_run else "were"
     click.echo(f"{len(found.voiceprints)} voiceprints and {len(found.utterances)} fingerprints {verb} deleted")
 
@@ -79,12 +75,6 @@ def export_(customer: str, out: Path) -> None:
         audit.record(session, desk.who(), "voiceprint.exported", person.id, now)
         _write_new(out, text)
     click.echo(f"customer {customer}: written to {out}, which only you can read")
-
-
-def _note(session: Session, found: Purge) -> None:
-    now = utc_now()
-    for customer_id, count in found.by_customer().items():
-        audit.record(session, desk.who(), "voiceprint.purged", customer_id, now, **count)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -9,6 +9,8 @@ import click
 from prometheus_client import start_http_server
 
 from ivr import log, tracing
+from ivr.clock import utc_now
+from ivr.customers.retention import plan_purge
 from ivr.payments.worker import run
 from ivr.settings import settings
 from ivr.store.db import Database
@@ -32,5 +34,8 @@ def command(once: bool, metrics_host: str, metrics_port: int | None) -> None:
         except OSError as error:
             told = f"{metrics_host}:{metrics_port} cannot be listened on: {error.strerror}"
             raise click.ClickException(told) from None
-    upgrade(Database(settings().sqlalchemy_url()))
+    database = Database(settings().sqlalchemy_url())
+    upgrade(database)
+    with database.transaction() as session:
+        plan_purge(session, utc_now())
     run(settings(), stop, once=once)

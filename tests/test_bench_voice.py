@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
+from bench.voice import conditions
 from bench.voice_bars import DIGITS, Bars, eer_ratio, judge
+from recipes.heldout import is_held_out
 from voiceprint.metrics import all_pairs
 
 
@@ -81,3 +86,37 @@ def test_the_share_of_another_error_rate_draws_the_same_speakers_for_both() -> N
     better = eer_ratio(all_pairs(3 * np.eye(20) + noise, who, who), worse)
     assert better.low <= better.value <= better.high
     assert better.value < 0.7
+
+
+def record(speech: Path, folder: str, speakers: int, notes: list[str], seconds: float) -> None:
+    """A corpus of held-out speakers of whom each clip is noise of its own: a clip for each of ``notes``."""
+    rng = np.random.default_rng(len(folder))
+    names = (name for i in itertools.count() if is_held_out(folder, name := f"{folder}_{i}"))
+    rows = ["path\tspeaker\ttext\tnotes"]
+    for name in itertools.islice(names, speakers):
+        for i, note in enumerate(notes):
+            rows.append(f"{name}_{i}.wav\t{name}\tone\t{note}")
+            (speech / folder).mkdir(exist_ok=True)
+            soundfile.write(speech / folder / f"{name}_{i}.wav", rng.uniform(-0.1, 0.1, int(8000 * seconds)), 8000)
+    (speech / folder / "manifest.tsv").write_text("\n".join(rows) + "\n")
+
+
+def test_no_genuine_trial_of_any_condition_has_a_clip_on_both_sides(tmp_path: Path) -> None:
+    record(tmp_path, "speech_commands_digits", 3, [""] * 7, 0.3)
+    record(tmp_path, "fsdd", 2, [""] * 20, 0.3)
+    record(tmp_path, "phone_numbers", 2, ["kind=numbers", "kind=names"], 1.0)
+    record(tmp_path, "librispeech_resemblyzer", 2, [""], 2.0)
+    record(tmp_path, "librispeech_deepspeaker", 1, [""], 2.0)
+    genuine = {}
+    for condition in conditions(tmp_path, [], noisy=False):
+        tests, enrolments = len(condition.tested), len(condition.enrolled)
+        trials = condition.trials(np.arange(float(tests * enrolments)).reshape(tests, enrolments))
+        test, enrolled = np.divmod(trials.score[trials.same].astype(int), enrolments)
+        sides = [(condition.tested[t], condition.enrolled[e]) for t, e in zip(test, enrolled, strict=True)]
+        assert all(one.speaker == other.speaker and not one.clips & other.clips for one, other in sides)
+        assert all(one.clips and other.clips for one, other in sides)
+        genuine[condition.name] = len(sides)
+        speakers = len({side.speaker for side in condition.tested})
+        assert trials.impostor == tests * enrolments * (speakers - 1) / speakers  # none of them is left out
+    both_ways = {"digits": 3 * 2, "digits-3-against-3": 3 * 2}
+    assert genuine == both_ways | {"phone-readers": 2, "librispeech": 3, "fsdd-16-digits": 2 * 20}

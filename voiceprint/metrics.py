@@ -171,14 +171,14 @@ def figures(trials: TrialScores, resamples: int = 200) -> Figures:
     return Figures(eer, dcf, at_1pct, at_01pct if measurable else None, cost, least_cost)
 
 
-def all_pairs(scores: Floats, enrolled: Sequence[int], tested: Sequence[int]) -> TrialScores:
-    """Trials of every test against every enrolment; ``scores`` has shape (tests, enrolments)."""
-    enrol, test = np.asarray(enrolled), np.asarray(tested)
-    same = test[:, None] == enrol[None]
-    shape = scores.shape
-    return TrialScores(
-        scores.ravel(),
-        same.ravel(),
-        np.broadcast_to(enrol[None], shape).ravel(),
-        np.broadcast_to(test[:, None], shape).ravel(),
-    )
+def all_pairs(
+    scores: Floats, enrolled: Sequence[int], tested: Sequence[int], left_out: NDArray[np.bool_] | None = None
+) -> TrialScores:
+    """Trials of every test against every enrolment; ``scores`` has shape (tests, enrolments).
+
+    Genuine trials in ``left_out``, of the same shape, are none: where both sides hold the same recording, say.
+    """
+    enrol, test = np.broadcast_arrays(np.asarray(enrolled)[None], np.asarray(tested)[:, None])
+    same = test == enrol
+    kept = np.ones(scores.shape, bool) if left_out is None else ~(same & left_out)
+    return TrialScores(scores[kept], same[kept], enrol[kept], test[kept])

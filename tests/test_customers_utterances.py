@@ -15,19 +15,21 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
+from ivr.call.models import Turn
 from ivr.clock import utc_now
 from ivr.customers import retention, utterances, watchlist
 from ivr.customers.models import (
     Audit,
     Consent,
     Customer,
+    Failure,
     UtterancePrint,
     VoiceprintRow,
     VoiceSecret,
     WatchlistEntry,
 )
 from ivr.customers.register import add_customer
-from ivr.customers.voiceprints import load_voiceprint, record_consent, store_voiceprint
+from ivr.customers.voiceprints import GUARDIANS_CONSENT_KIND, load_voiceprint, record_consent, store_voiceprint
 from ivr.jobs import Job
 from ivr.keys import Keyring, rotate
 from ivr.ops.cli import main
@@ -236,6 +238,41 @@ def test_after_a_rotation_everything_is_sealed_anew_and_still_opens(
         entries = watchlist.watched_voices(session, "m1", rotated)
         assert {entry: voice.to_bytes() for entry, voice in entries.items()} == {watched: voiceprint(0.25).to_bytes()}
     assert kept(database, rotated, who) == 1
+
+
+def test_an_export_has_all_consents_and_the_verdicts_on_her_own_voice(
+    database: Database, keyring: Keyring, now: datetime
+) -> None:
+    who = add_person(database, keyring, now)
+    other = add_person(database, keyring, now, "+15035550124").id
+    say(database, keyring, other, "CB1", "1", now)
+    voice, replay = [["match", 3.5]], [["fresh", 0.25]]
+    compared = {"end": "complete", "voice": voice, "replay": replay, "confidence": 0.9, "begun_ms": 300}
+    turns = {
+        ("CA1", 1): compared,  # of what she said
+        ("CA1", 2): {"pin": True},
+        ("CC1", 3): {"replay": [["replayed", 1.5]]},  # failed as her
+        ("CC1", 4): {"voice": [["no_match", -9.0]]},  # as another
+        ("CB1", 1): compared,
+        ("CD1", 5): {"replay": replay, "ended_ms": 4000},  # she consented in it
+    }
+    with database.transaction() as session:
+        for kind, channel in ((GUARDIANS_CONSENT_KIND, "page"), ("voiceprint", "call:CD1"), ("something_else", "x")):
+            record_consent(session, who.id, kind=kind, text_version="1", channel=channel, now=now)
+        for (sid, step), decided in turns.items():
+            at = now + timedelta(seconds=step)
+            session.add(Turn(call_sid=sid, step=step, at=at, state="card", event="again", decisions=decided))
+        for step, failed in (("3", who.id), ("4", other)):
+            session.add(Failure(call_sid="CC1", step=step, customer_id=failed, at=now))
+    with database.transaction() as session:
+        held = json.loads(json.dumps(retention.export(session, who, keyring)))
+    assert sorted(consent["kind"] for consent in held["consents"]) == ["minor_voiceprint", "voiceprint", "voiceprint"]
+    at = [(now + timedelta(seconds=step)).isoformat() for step in (1, 3, 5)]
+    assert held["verdicts"] == [
+        {"said_in": "CA1", "step": 1, "at": at[0], "voice": voice, "replay": replay, "begun_ms": 300},
+        {"said_in": "CC1", "step": 3, "at": at[1], "replay": [["replayed", 1.5]]},
+        {"said_in": "CD1", "step": 5, "at": at[2], "replay": replay, "ended_ms": 4000},
+    ]
 
 
 # ---- the operator's commands ----------------------------------------------------------------------------

@@ -237,7 +237,7 @@ def synthetic(report: Report, speech: Path, model: Path) -> None:
     prints: list[Voiceprint] = []
     for person in people(speech, "fsdd", True):
         strings = over_one_line([_joined(person.earlier, 8, rng) for _ in range(3)], False, [], rng)
-        prints.append(enrol([encoder.embed(s) for s in strings], scorer.enrolment_limits))
+        prints.append(enrol([encoder.embed(s) for s in strings], scorer.enrolment_limits, scorer.llr))
     for engine, voices in VOICES.items():
         if not shutil.which(engine):
             print(f"     {engine} is not installed: not measured")

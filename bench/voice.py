@@ -266,7 +266,7 @@ def decide_fsdd(speech_dir: Path, line: Line, encoder: Encoder, scorer: Scorer) 
     people: list[Voiceprint | None] = []
     for recordings in enrolments:
         try:
-            people.append(enrol([encoder.embed(r) for r in recordings], scorer.enrolment_limits))
+            people.append(enrol([encoder.embed(r) for r in recordings], scorer.enrolment_limits, scorer.llr))
         except PoorQuality as refusal:
             print(f"  fsdd enrolment refused: {refusal.advice}")
             people.append(None)

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from voiceprint import Encoder, ModelError, Scorer, backend, manifest
+from voiceprint import Encoder, ModelError, PoorQuality, Scorer, backend, enrol, extend, manifest
 from voiceprint.errors import EncoderBusy
 from voiceprint.torchaudio_shim import import_speechbrain
 
 SHIPPED = Path(__file__).parents[1] / "models" / "voice"
+AUDIO = Path(__file__).parents[1] / "fixtures" / "audio"
 
 OFFICIAL_LAYOUT = """
 pretrained_path: speechbrain/spkrec-ecapa-voxceleb
@@ -271,6 +273,22 @@ def test_shipped_folder_states_where_its_threshold_comes_from(shipped: Encoder) 
     assert counts["impostor"] > 3000
     assert counts["impostor_accepted"] / counts["impostor"] <= 0.003
     assert (SHIPPED / "embedding_model.ckpt").stat().st_size < 15_000_000
+
+
+def test_whether_one_person_spoke_is_decided_by_the_calibrated_score(shipped: Encoder) -> None:
+    scorer = Scorer.load(SHIPPED)
+    limits = scorer.enrolment_limits
+    heard = {
+        voice: [shipped.embed(*soundfile.read(AUDIO / voice / f"enrol_{i}.wav")) for i in (1, 2, 3)]
+        for voice in ("alice", "carol")
+    }
+    alice, carol = (enrol(own, limits, scorer.llr) for own in heard.values())
+    assert extend(alice, carol, limits).utterances == 6  # by the cosine alone she would be the same woman
+    with pytest.raises(PoorQuality, match="one_person"):
+        extend(alice, carol, limits, scorer.llr)
+    with pytest.raises(PoorQuality, match="one_person"):
+        enrol([*heard["alice"][:2], heard["carol"][0]], limits, scorer.llr)
+    assert extend(alice, alice, limits, scorer.llr).utterances == 6
 
 
 def test_speechbrain_imports_whatever_torchaudio_is_installed() -> None:

@@ -161,6 +161,10 @@ class Scorer:
         objection = self.quality.objection(utterances)
         return self._decide(voiceprint.vector, pooled(utterances), speech_s, self.verification, objection)
 
+    def llr(self, voice: Vector, heard: Vector, speech_s: float) -> float:
+        """Log P(both | one voice) / P(both | two voices) of one comparison, in nats, whatever the quality."""
+        return self._llr(voice, heard, speech_s, self.verification)
+
     def pairs(self, people: Sequence[Voiceprint], tested: Sequence[Utterance]) -> Pairs:
         """For scores of many trials, as :meth:`score` gives them. Raises ModelError as it does."""
         self._same_model(*(p.model_id for p in people), *(u.model_id for u in tested))
@@ -195,11 +199,14 @@ class Scorer:
                 " enrol again with this model"
             )
 
+    def _llr(self, a: Vector, b: Vector, speech_s: float, calibration: Calibration) -> float:
+        score = compare(self.backend.sides(a[None]), self.backend.sides(b[None]))
+        return float(calibration.llr(score, np.array([speech_s]))[0])
+
     def _decide(
         self, a: Vector, b: Vector, speech_s: float, calibration: Calibration, objection: str | None
     ) -> Decision:
-        score = compare(self.backend.sides(a[None]), self.backend.sides(b[None]))
-        llr = float(calibration.llr(score, np.array([speech_s]))[0])
+        llr = self._llr(a, b, speech_s, calibration)
         if objection:
             return Decision(Outcome.INCONCLUSIVE, llr, objection)
         outcome = Outcome.MATCH if llr >= calibration.threshold else Outcome.NO_MATCH

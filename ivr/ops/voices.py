@@ -66,7 +66,8 @@ def heard(files: Iterable[str | Path]) -> list[Recording]:
 def enrolled(recordings: Sequence[Recording]) -> Voiceprint:
     """A voiceprint of three recordings or more. Raises InvalidInput with advice."""
     try:
-        return enrol([r.utterance for r in recordings], models()[1].enrolment_limits)
+        scorer = models()[1]
+        return enrol([r.utterance for r in recordings], scorer.enrolment_limits, scorer.llr)
     except PoorQuality as error:
         raise InvalidInput(str(error)) from None
 
@@ -80,8 +81,8 @@ def extended(session: Session, customer_id: str, recordings: Sequence[Recording]
         raise InvalidInput(f"there is no voiceprint of {encoder.model_id} to add to, but {other}: enrol without --add")
     limits = scorer.enrolment_limits
     try:
-        more = enrol([r.utterance for r in recordings], limits.of_an_addition())
-        return extend(Voiceprint.from_bytes(blob), more, limits)
+        more = enrol([r.utterance for r in recordings], limits.of_an_addition(), scorer.llr)
+        return extend(Voiceprint.from_bytes(blob), more, limits, scorer.llr)
     except PoorQuality as error:
         raise InvalidInput(str(error)) from None
 

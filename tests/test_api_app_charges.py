@@ -30,10 +30,10 @@ from ivr.call.judging import Judge
 from ivr.call.models import Turn
 from ivr.call.session import CallStore
 from ivr.clock import utc_now
-from ivr.customers import apps, budget
+from ivr.customers import apps, budget, utterances
 from ivr.customers.apps import AppCharge
 from ivr.customers.merchants import Merchant, MerchantBill
-from ivr.customers.models import Bill, Card, Customer, Failure, UtterancePrint
+from ivr.customers.models import Bill, Card, Customer, Failure, UtterancePrint, VoiceprintRow
 from ivr.keys import Keyring
 from ivr.payments.models import Payment
 from ivr.resources import shipped
@@ -44,6 +44,7 @@ from ivr.speech.decode import LONGEST_BODY_BYTES
 from ivr.speech.recogniser import DigitModel
 from ivr.store.db import Database
 from voiceprint import Encoder, Scorer
+from voiceprint.replay import Sound
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,42 @@ def test_a_recording_of_an_earlier_answer_is_refused(
         assert last is not None
         assert last.decisions["replay"][0][0] == "replayed"
     assert failures(database) == 1
+
+
+def test_a_yes_cut_out_of_what_she_said_before_is_refused(
+    pump: Pump, database: Database, alice: Customer, keyring: Keyring
+) -> None:
+    bind(database, pump, yes_limit_minor=300)
+    with database.transaction() as session:  # what the thief has on tape
+        consent_id = session.scalars(select(VoiceprintRow.consent_id)).one()
+        kept = Sound(recording("alice", "yes")).fingerprint(utterances.secret_of(session, alice.id, keyring))
+        utterances.remember(
+            session, alice.id, kept, call_sid="CAx", step="1", consent_id=consent_id, keyring=keyring, now=now()
+        )
+        session.get_one(Customer, alice.id).test = False
+    charge = pump.charge(300)
+    assert pump.answer(charge, recording("alice", "yes"))["status"] == "again"
+    assert (payments(database), failures(database)) == ([], 1)
+    pump.answer(charge, recording("alice", "pay"))
+    with database.transaction() as session:
+        turns = session.scalars(select(Turn).order_by(Turn.step)).all()
+        assert [turn.decisions["replay"][0][0] for turn in turns] == ["replayed", "fresh"]
+        assert len(session.scalars(select(UtterancePrint)).all()) == 1  # nobody knows whose a yes was
+    assert failures(database) == 1
+
+
+@pytest.mark.parametrize("said", ["digits", "yes", "no"])
+def test_of_every_answer_stands_on_record_whether_it_was_a_recording_and_when_it_came(
+    pump: Pump, database: Database, said: str
+) -> None:
+    bind(database, pump, yes_limit_minor=300)
+    charge = pump.charge(301 if said == "digits" else 300)
+    pcm = says("alice", charge["challenge"]) if said == "digits" else recording("alice", said)
+    pump.answer(charge, pcm)
+    with database.transaction() as session:
+        decided = session.scalars(select(Turn)).one().decisions
+    assert decided["replay"] == [["nothing to compare", 0.0]]
+    assert (decided["begun_ms"], decided["ended_ms"]) == (None, len(pcm) // 8)
 
 
 def test_many_failures_lock_and_the_telephone_stays_open(pump: Pump, database: Database, alice: Customer) -> None:
@@ -515,11 +552,14 @@ def in_frames(pcm: np.ndarray, after_s: float = 3.0) -> list[bytes | str]:
 
 def test_a_stream_ends_by_itself_when_enough_was_heard(pump: Pump, service: Flask, database: Database) -> None:
     charge = pump.charge()
-    frames = in_frames(says("alice", str(charge["challenge"])))
+    frames = in_frames(np.pad(says("alice", str(charge["challenge"])), (8_000, 0)))
     answer, line = streamed(pump, service, charge, frames)
     assert answer["status"] == "confirmed"
     assert line.taken < len(frames)
     assert len(payments(database)) == 1
+    with database.transaction() as session:
+        decided = session.scalars(select(Turn)).one().decisions
+    assert 800 < decided["begun_ms"] < 1_500 < decided["ended_ms"] < 20 * len(frames)
 
 
 def test_an_app_may_end_its_stream(pump: Pump, service: Flask) -> None:

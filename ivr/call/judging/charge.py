@@ -17,6 +17,7 @@ from ivr.call.flow import Call
 from ivr.call.judging import liveness
 from ivr.call.judging.confirm import was_said
 from ivr.call.judging.desk import Desk
+from ivr.call.judging.liveness import Replay
 from ivr.call.models import Turn
 from ivr.customers import apps, budget, merchants
 from ivr.customers.apps import App, AppBinding, AppCharge, ChargeStatus
@@ -70,13 +71,14 @@ def conclude(desk: Desk, charge: AppCharge, bank: Bank) -> Said:
     assert binding.customer_id
     call = Call(sid(charge.id), locale="", customer_id=binding.customer_id, customer_ids=(binding.customer_id,))
     budget.hold(desk.session, [binding.customer_id])
-    record: dict[str, object] = {}
+    replay = liveness.replay(desk, call, binding.customer_id)
+    record: dict[str, object] = {"replay": [replay.record], **liveness.times(desk)}
     if desk.heard.answer == "no":
         said = Said.DECLINED
     else:
         challenge = apps.challenge(desk.keyring, charge)
         call = replace(call, digits=challenge)
-        factors = _challenged(desk, call, record) if challenge else _agreed(desk, call, record)
+        factors = (_challenged if challenge else _agreed)(desk, call, replay, record)
         said = _pay(desk, charge, call, factors, bank) if factors else Said.AGAIN
     charge.tries += 1
     if said is Said.AGAIN and charge.tries >= apps.MOST_TRIES:
@@ -90,7 +92,7 @@ def conclude(desk: Desk, charge: AppCharge, bank: Bank) -> Said:
     return said
 
 
-def _challenged(desk: Desk, call: Call, record: dict[str, object]) -> tuple[Factor, ...]:
+def _challenged(desk: Desk, call: Call, replay: Replay, record: dict[str, object]) -> tuple[Factor, ...]:
     """What the fresh digits, said by the customer's own voice, prove; nothing where something was not right."""
     assert call.customer_id
     longest = max((len(h.digits) for h in desk.heard.hypotheses), default=0)
@@ -98,12 +100,10 @@ def _challenged(desk: Desk, call: Call, record: dict[str, object]) -> tuple[Fact
     if desk.utterance is None or print_ is None or longest < ATTEMPT_DIGITS:
         return ()
     said = was_said(call.digits, desk.heard.hypotheses)
-    replay = liveness.replay(desk, call, call.customer_id)
     voice = desk.verify(call, {call.customer_id: print_}, [desk.utterance])[call.customer_id]
     record |= {
         "said": said,
         "confidence": desk.heard.confidence,
-        "replay": [replay.record],
         "voice": [(voice.outcome.value, round(voice.llr, 2))],
     }
     if voice.outcome is Outcome.INCONCLUSIVE and not replay.refuses:
@@ -118,15 +118,18 @@ def _challenged(desk: Desk, call: Call, record: dict[str, object]) -> tuple[Fact
     return ()
 
 
-def _agreed(desk: Desk, call: Call, record: dict[str, object]) -> tuple[Factor, ...]:
-    """A yes, which is too short to tell whose it is; where it happens not to be, another's voice is a failure."""
+def _agreed(desk: Desk, call: Call, replay: Replay, record: dict[str, object]) -> tuple[Factor, ...]:
+    """A yes, which is too short to tell whose it is, and so is not remembered as hers.
+
+    Where it happens to tell, another's voice is a failure, and so is a yes cut out of what is remembered.
+    """
     assert call.customer_id
     print_ = desk.voiceprint(call.customer_id)
     if desk.heard.answer != "yes" or desk.utterance is None or print_ is None:
         return ()
     voice = desk.verify(call, {call.customer_id: print_}, [desk.utterance])[call.customer_id]
     record["voice"] = [(voice.outcome.value, round(voice.llr, 2))]
-    if voice.outcome is Outcome.NO_MATCH:
+    if replay.refuses or voice.outcome is Outcome.NO_MATCH:
         desk.fail(call, [call.customer_id])
         return ()
     return () if desk.is_locked(call, call.customer_id) else (Factor.SPOKEN_YES,)

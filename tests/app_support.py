@@ -57,7 +57,7 @@ def enrolled(database: Database, keyring: Keyring, customer: Customer, encoder: 
         store_voiceprint(
             session, customer.id, blob, encoder.model_id, encoder.sample_rate, "telephone", consent.id, keyring, now()
         )
-        session.execute(update(VoiceprintRow).values(authenticated_calls=2))
+        session.execute(update(VoiceprintRow).values(provisional_until=now()))
 
 
 @cache

@@ -97,6 +97,22 @@ def test_when_one_of_two_resigns_the_other_has_been_enough(family: Family) -> No
     assert family.state(payment) is State.APPROVED
 
 
+@pytest.mark.parametrize("rule", ["guardian of a grown-up", "supervisor"])
+def test_nobody_has_agreed_when_the_only_one_leaves(family: Family, rule: str) -> None:
+    leaving = family.approver(Role.SUPERVISOR if rule == "supervisor" else Role.GUARDIAN)
+    payment = family.pay(family.bill(10_000), factors=("spoken card", "voice", "challenge", "pin"))
+    assert family.state(payment) is State.AWAITING
+    with family.database.transaction() as session:
+        appointments.end(session, family.appointment_of(leaving).id, by_approver=True, who="test", now=NOW)
+        request_id = family.request_of_in(session, payment)
+        requests.step_of_request(session, request_id, "remind", NOW + requests.REMIND_AFTER)
+    assert family.state(payment) is State.AWAITING
+    with family.database.transaction() as session:
+        request = session.get_one(ApprovalRequest, request_id)
+        requests.step_of_request(session, request_id, "expire", request.expires_at)
+    assert family.state(payment) is State.EXPIRED
+
+
 def test_a_payment_whose_end_was_lost_is_listed_for_a_person(family: Family) -> None:
     family.approver()
     payment = family.pay(family.bill(10_000))

@@ -18,10 +18,11 @@ from ivr.approval.models import Answer, Appointment, ApprovalAnswer, ApprovalReq
 from ivr.approval.policy import Role
 from ivr.approval.ringing import RING_JOB
 from ivr.call.session import Answer as Told
-from ivr.customers.models import CallerId, Contact
+from ivr.customers.models import CallerId, Contact, UtterancePrint
 from ivr.customers.pins import set_pin
 from ivr.customers.register import add_customer
 from ivr.customers.rings import QUIET_UNTIL, RINGS_A_DAY, NotRung
+from ivr.customers.voiceprints import delete_voiceprint
 from ivr.jobs import Again, Held, Job, take
 from ivr.keys import Keyring
 from ivr.notifications import calls
@@ -200,8 +201,6 @@ def test_she_proves_who_she_is_hears_and_answers(
 
 def test_the_payers_own_voice_is_refused_as_approver(house: House, asked: tuple[str, str, str]) -> None:  # noqa: F811
     with house.database.transaction() as session:  # an approver without a voiceprint of her own
-        from ivr.customers.voiceprints import delete_voiceprint
-
         delete_voiceprint(session, asked[1], NOW)
     call = _taken_up(house, asked)
     for _ in range(3):
@@ -210,6 +209,30 @@ def test_the_payers_own_voice_is_refused_as_approver(house: House, asked: tuple[
     other = _taken_up(house, asked)
     other.answers_challenge("bob")
     assert other.heard == "pin.ask"
+
+
+@pytest.mark.parametrize("has_voiceprint", [True, False])
+def test_a_watched_voice_agrees_to_nothing_and_hides_no_payer(
+    house: House, asked: tuple[str, str, str], has_voiceprint: bool  # noqa: F811
+) -> None:
+    """The payer's voice is on the watch list, which fits it better than her own voiceprint does."""
+    if not has_voiceprint:
+        with house.database.transaction() as session:
+            for customer_id in asked[:2]:
+                delete_voiceprint(session, customer_id, NOW)
+    house.watch("alice", ("card", "card_2", "second_card"))
+    call = _taken_up(house, asked)
+    for _ in range(3):
+        call.answers_challenge("alice")
+    assert call.heard == "approver.failed"
+
+
+def test_a_recording_of_an_approvers_answer_is_known_again(house: House, asked: tuple[str, str, str]) -> None:  # noqa: F811
+    call = _taken_up(house, asked)
+    call.answers_challenge("bob")
+    assert call.heard == "pin.ask"
+    with house.database.transaction() as session:
+        assert session.scalars(select(UtterancePrint).where(UtterancePrint.customer_id == asked[1])).one()
 
 
 def test_another_voice_than_the_approvers_is_refused(house: House, asked: tuple[str, str, str]) -> None:  # noqa: F811

@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import select, update
 
-from ivr.call.engine import Engine
+from ivr.call.engine import LOOKUPS_PER_CALLER_ID, Engine
 from ivr.call.flow import State
 from ivr.call.judging import Judge
 from ivr.call.judging.judge import FLOOR_S
@@ -24,7 +24,7 @@ from ivr.carrier.twiml import twiml
 from ivr.customers import budget, watchlist
 from ivr.customers.bills import create_bill
 from ivr.customers.cards import add_card
-from ivr.customers.enrolment import issue_code
+from ivr.customers.enrolment import MOST_TRIES, issue_code
 from ivr.customers.models import Audit, Consent, Customer, Notice, VoiceprintRow
 from ivr.customers.pins import check_pin, set_pin
 from ivr.customers.register import add_customer
@@ -502,6 +502,49 @@ def test_a_challenge_that_was_heard_and_not_answered_is_a_failure(house: House) 
         assert budget.is_locked(session, customer_id, NOW)
 
 
+@pytest.mark.parametrize("by", ["star", "star while it is read out", "agent", "silence"])
+def test_whoever_leaves_a_challenge_that_was_heard_has_failed(house: House, by: str) -> None:
+    customer_id = house.customer()
+    call = house.call()
+    call.says(CARD, "alice")
+    step = call.answer.step
+    match by:
+        case "star":
+            call._over(Heard(EndReason.CANCEL))
+        case "star while it is read out":
+            for _ in range(2):  # the carrier sends it again
+                house.engine.key_pressed(call.sid, step, "*")
+        case "agent":
+            call._over(Heard(EndReason.AGENT))
+        case "silence":
+            for _ in range(3):
+                with house.database.transaction() as session:
+                    assert budget.failures_in_a_row(session, customer_id) == 0
+                call.is_silent()
+            assert (call.heard, call.answer.then) == ("refused", "hang_up")
+    with house.database.transaction() as session:
+        assert budget.failures_in_a_row(session, customer_id) == 1
+
+
+def test_challenges_are_not_to_be_had_without_end_by_saying_nothing_either(house: House) -> None:
+    customer_id = house.customer(bills=())
+    for paid in range(4):
+        with house.database.transaction() as session:
+            create_bill(session, customer_id, merchant="M", amount_minor=100, currency="USD", now=NOW)
+        call = house.call()
+        call.says(CARD, "alice")
+        if paid == 3:
+            break
+        assert call.heard == "challenge.ask"
+        for _ in range(2):
+            call.is_silent()
+        assert call.answers_challenge("alice").then == "hold"
+    assert call.heard == "challenge.ask"  # the tenth within the hour
+    call.is_silent()
+    with house.database.transaction() as session:
+        assert budget.failures_in_a_row(session, customer_id) == 1
+
+
 def test_a_pause_after_eight_keys_of_a_card_is_no_enrolment_code(house: House) -> None:
     house.customer()
     call = house.call()
@@ -569,6 +612,35 @@ def test_from_another_telephone_the_customer_number_selects_her(house: House) ->
     assert call.says(CARD, "alice").lines[0].prompt == "challenge.ask"
     stranger = house.call(UNKNOWN)
     assert stranger.keys("0000000").lines[0].prompt == "card.next"  # as if it were one
+
+
+def test_who_calls_from_a_telephone_of_his_own_locks_only_such_calls_of_hers(house: House) -> None:
+    """The carrier vouches for his number, not for hers."""
+    customer_id = house.customer()
+    with house.database.transaction() as session:
+        number = session.get_one(Customer, customer_id).number
+    for _ in range(5):
+        stranger = house.call(UNKNOWN)
+        stranger.keys(number)
+        stranger.says(OTHER_CARD, "bob", "alice_card")
+    with house.database.transaction() as session:
+        assert budget.is_locked(session, customer_id, NOW, attested=False)
+    own = house.call()
+    assert own.keys(number).lines[0].prompt == "card.next"  # her own telephone, which she shares perhaps
+    assert own.says(CARD, "alice").lines[0].prompt == "challenge.ask"
+    at = house.engine.store.load(own.sid)
+    assert at
+    assert at[1].attested
+
+
+def test_who_forges_her_number_uses_up_no_looking_up_of_hers(house: House) -> None:
+    house.customer()
+    for i in range(LOOKUPS_PER_CALLER_ID + 1):
+        house.engine.ring(f"CA9{i:031d}", ALICE, None, "en")
+    at = house.engine.store.load(f"CA9{LOOKUPS_PER_CALLER_ID:031d}")
+    assert at
+    assert at[1].customer_ids == ()
+    assert house.call().says(CARD, "alice").lines[0].prompt == "challenge.ask"
 
 
 def test_several_bills_are_chosen_from(house: House) -> None:
@@ -639,6 +711,63 @@ def test_an_enrolment_code_works_once_and_not_without_the_card(house: House) -> 
     wrong = house.call()
     wrong.keys("00000000")
     assert wrong.says(CARD, "alice").lines[0].prompt == "card.retry"
+
+
+@pytest.mark.parametrize("by_keys", [True, False])
+def test_who_has_a_code_may_not_guess_at_the_card_without_end(house: House, by_keys: bool) -> None:
+    customer_id = house.customer(voice=None, pin=None)
+    code = _code(house, customer_id)
+    for _ in range(5):
+        call = house.call()
+        call.keys(code)
+        if by_keys:
+            call.keys(OTHER_CARD)  # and hangs up
+        else:
+            call.says(OTHER_CARD, "bob")
+    with house.database.transaction() as session:
+        assert budget.is_locked(session, customer_id, NOW)
+    call = house.call()
+    call.keys(code)
+    assert call.keys(CARD).lines[0].prompt == "pin.ask"  # as if it were wrong
+
+
+def test_a_stranger_does_not_void_a_code(house: House) -> None:
+    customer_id = house.customer(voice=None, pin=None)
+    code = _code(house, customer_id)
+    for _ in range(MOST_TRIES + 1):
+        stranger = house.call()
+        stranger.keys("00000000")
+        stranger.keys(OTHER_CARD)
+    call = house.call()
+    call.keys(code)
+    assert call.keys(CARD).lines[0].prompt == "consent.ask"
+
+
+def test_who_has_the_card_may_not_guess_at_a_code_without_end(house: House) -> None:
+    customer_id = house.customer(voice=None, pin=None)
+    code = _code(house, customer_id)
+    for i in range(MOST_TRIES):
+        thief = house.call()
+        thief.keys(f"{(int(code) + 1 + i) % 10**8:08}")
+        thief.keys(CARD)
+    call = house.call()
+    call.keys(code)
+    assert call.keys(CARD).lines[0].prompt == "pin.ask"
+
+
+def test_a_watched_voice_is_not_enrolled(house: House) -> None:
+    customer_id = house.customer(voice=None)
+    alice = house.watch("alice", ("card", "card_2", "second_card"))
+    call = house.call()
+    call.keys(_code(house, customer_id))
+    call.keys(CARD)
+    call.answers("yes")
+    for _ in range(2):
+        call.answers_challenge("alice")
+    assert call.answers_challenge("alice").lines[0].prompt == "enrol.retry"
+    with house.database.transaction() as session:
+        assert session.scalars(select(Audit).where(Audit.what == watchlist.MATCHED)).one().subject == alice
+        assert budget.failures_in_a_row(session, customer_id) == 1
 
 
 def test_two_people_cannot_enrol_as_one(house: House) -> None:

@@ -210,7 +210,7 @@ def test_an_enrolment_remembers_its_strings_and_its_withdrawal_forgets_all(house
             code = issue_code(session, customer_id, house.keyring, NOW)
         call = house.call()
         call.keys(code)
-        plays(call, recording())
+        plays(call, recording("card" if consents == "yes" else "second_card"))
         call.answers(consents)
         if consents == "yes":
             for takes in ((1, 2), (3, 4), (2, 3)):
@@ -222,7 +222,16 @@ def test_an_enrolment_remembers_its_strings_and_its_withdrawal_forgets_all(house
 
     enrol("yes")
     with house.database.transaction() as session:
-        assert len(session.scalars(select(UtterancePrint)).all()) == 3
+        assert len(session.scalars(select(UtterancePrint)).all()) == 4  # the card number, three strings
+    again = house.call()
+    plays(again, recording())
+    ((verdict, _),) = decisions(house, again, 1)["replay"]  # type: ignore[misc]
+    assert verdict == "replayed"
+    with house.database.transaction() as session:
+        code = issue_code(session, customer_id, house.keyring, NOW)
+    thief = house.call()
+    thief.keys(code)
+    assert plays(thief, recording()) == "card.retry"  # a recording, though card and code are right
     enrol("no")
     with house.database.transaction() as session:
         for table in (UtterancePrint, VoiceSecret, VoiceprintRow):

@@ -11,6 +11,7 @@ import pytest
 import redis
 from flask import Flask
 from flask.testing import FlaskClient
+from redis.connection import AbstractConnection
 from twilio.request_validator import RequestValidator
 from werkzeug.test import TestResponse
 
@@ -26,6 +27,7 @@ from ivr.keys import Keyring
 from ivr.services import Services
 from ivr.settings import Settings
 from ivr.store.db import Database
+from ivr.store.redis import connect
 
 SID = "CA" + "1" * 32
 CALLER = "+14155550101"
@@ -164,6 +166,30 @@ def test_a_turn_still_being_judged_is_waited_for_without_blocking(post: Post, se
     assert "/voice/turn/1?waited=1</Redirect>" in waiting
     last = post("/voice/turn/1?waited=5").get_data(as_text=True)
     assert "<Stream" in last  # given up: asked again
+
+
+def test_a_stream_is_opened_once_also_when_redis_answer_is_lost(
+    post: Post, settings: Settings, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post("/voice/answer")
+    calls = CallStore(connect(settings), keyring)
+    token = calls.stream_token(SID, 1)
+    reads, read = 0, AbstractConnection.read_response
+
+    def losing(connection: AbstractConnection, *given: Any, **named: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        answer = read(connection, *given, **named)
+        if reads == 2:  # that of opening it, after that of looking the call up
+            connection.disconnect()
+            raise redis.ConnectionError("lost")
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AbstractConnection, "read_response", losing)
+        assert calls.open_stream(SID, 1, token)
+    assert reads > 2
+    assert not calls.open_stream(SID, 1, token)
 
 
 @pytest.mark.parametrize("digits", ["4539148803436467", "123456", "123"])

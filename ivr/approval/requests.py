@@ -192,6 +192,11 @@ def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) 
         request.why = outcome(decision)
         session.flush()
         return Result.MORE_NEEDED
+    agreed = select(ApprovalAnswer).where(
+        ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE
+    )
+    if session.scalars(agreed.limit(1)).first() is None:
+        return Result.MORE_NEEDED  # nobody need agree any more, as an approver left: nobody has, either
     _decide(session, request, RequestState.APPROVED, now)
     agreed_on = service.Move(payment.id, Event.APPROVE, "those who must have agreed")
     service.record_move(session, agreed_on, who=who, now=now)

@@ -88,12 +88,12 @@ class Engine:
         if first := self.store.answer(sid, 1):
             return first
         customer_ids: tuple[str, ...] = ()
-        if caller_id and self.store.within(f"lookup:{caller_id}", LOOKUPS_PER_CALLER_ID, 3600):
+        call = Call(sid, locale, caller_id, attestation, heard=self._heard)
+        if caller_id and self.store.within(f"lookup:{call.line}", LOOKUPS_PER_CALLER_ID, 3600):
             with self._database.snapshot() as session:
                 customer_ids = tuple(c.id for c in customers_for_caller(session, caller_id))
         metrics.CALLS.labels("incoming").inc()
-        call = Call(sid, locale, caller_id, attestation, customer_ids=customer_ids, heard=self._heard)
-        return self._advance(0, Outcome(Event.RANG, call))
+        return self._advance(0, Outcome(Event.RANG, replace(call, customer_ids=customer_ids)))
 
     def ring_approver(self, sid: str, request_id: str, approver_id: str) -> Answer:
         """Somebody took up a call that we placed to an approver. It tells nothing before she has proved who she is."""
@@ -164,6 +164,8 @@ class Engine:
         if (call.state, Event.CANCEL) not in flow.TABLE:  # nothing is being asked: a replayed request
             raise NoSuchCall(sid)
         event = {"*": Event.CANCEL, "0": Event.AGENT}.get(key)
+        if event and call.state is State.CONFIRM:
+            self._judge.charge_abandoned(step, call)
         if event is None and call.state in ONE_KEY:
             heard = Heard(EndReason.KEYS, keys=key, answer=expectation(call).keyed_answer(key))
             return self._advance(step, self._judge.conclude(step, call, heard, floor_s=0))

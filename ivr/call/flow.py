@@ -153,6 +153,11 @@ class Call:
         """Whether the carrier vouches for the caller and her right to the number, or we dialled it ourselves."""
         return self.attestation in (FULL_ATTESTATION, DIALLED)
 
+    @property
+    def line(self) -> str:
+        """Whose limits this call uses up: who forges a caller id has others than its owner."""
+        return f"{self.caller_id}:{'attested' if self.attested else 'unattested'}"
+
 
 @dataclass(frozen=True)
 class Speak:
@@ -421,6 +426,12 @@ def _counted(state: State, event: Event) -> tuple[str, int] | None:
     if state is S.GUARD_MENU and event not in (E.CANCEL, E.AGENT):  # no call goes on for ever
         return f"{state}:chosen", MENU_CHOICES
     return None
+
+
+def is_last(call: Call, event: Event) -> bool:
+    """Whether this event, one that is counted, uses up the last attempt at what is being asked."""
+    counted = _counted(call.state, event)
+    return counted is not None and call.attempts.get(counted[0], 0) + 1 >= counted[1]
 
 
 def _then(state: State) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 
 import redis
@@ -24,7 +25,8 @@ VOICE_TTL_S = 900  # embeddings between turns
 # Names of what is kept between turns.
 CODE, SPOKEN_FIRST, VOICEPRINT, NEW_PIN = "enrolment-code", "spoken-first", "new-voiceprint", "new-pin"
 STRINGS = ("string-1", "string-2", "string-3")
-PRINTS = {name: f"{name}-print" for name in STRINGS}  # the strings' fingerprints
+CARD = "card"  # spoken by somebody who enrols
+PRINTS = {name: f"{name}-print" for name in (CARD, *STRINGS)}  # fingerprints of what was said
 KEPT = (CODE, SPOKEN_FIRST, VOICEPRINT, NEW_PIN, *STRINGS, *PRINTS.values())
 
 # KEYS: the call's hash. ARGV: step expected, new step, call, answer, ttl. 1: moved on; 0: somebody was there before.
@@ -123,7 +125,10 @@ class CallStore:
             return False
         if not hmac.compare_digest(token.encode(), self.stream_token(sid, step).encode()):
             return False
-        return bool(self._redis.hsetnx(_key(sid), f"stream:{step}", b"opened"))
+        # By name, for on a connection that broke the same is asked again, and then it was this stream that opened it.
+        name = secrets.token_bytes(8)
+        key, field = _key(sid), f"stream:{step}"
+        return bool(self._redis.hsetnx(key, field, name)) or self._redis.hget(key, field) == name
 
     def stream_opened(self, sid: str, step: int) -> bool:
         """Whether the stream of a step was ever opened."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import TypeGuard
 
@@ -37,19 +37,25 @@ def check_code(session: Session, customer_id: str, code: str, keyring: Keyring, 
 
 
 def which_customer(
-    session: Session, customer_ids: Iterable[str], code: str, keyring: Keyring, now: datetime
+    session: Session,
+    customer_ids: Iterable[str],
+    code: str,
+    keyring: Keyring,
+    now: datetime,
+    *,
+    may_try: Collection[str] | None = None,
 ) -> str | None:
     """Whose code this is, of all who share a telephone, without using it up.
 
-    Only a code that is right for none of them counts as one of five tries, for each.
+    Only a code that is right for none of them counts as one of five tries, for each, or for those of ``may_try``.
     """
     rows = {who: _row(session, who) for who in sorted(set(customer_ids))}  # one order, so that none deadlock
     # All are compared, whether or not there is a code, so that the time tells nothing.
     right = [who for who, row in rows.items() if _is_right(row, who, code, keyring) and _is_valid(row, now)]
     if right:
         return right[0]
-    for row in rows.values():
-        if _is_valid(row, now):
+    for who, row in rows.items():
+        if (may_try is None or who in may_try) and _is_valid(row, now):
             row.tries += 1
     session.flush()
     return None

@@ -1,7 +1,7 @@
 """Voiceprints at rest: sealed, tied to a consent, one a customer.
 
-A new voiceprint is provisional, and so is a PIN that a call has set: until a later call was authenticated, or
-72 hours have passed, a stolen enrolment code buys small payments only.
+A new voiceprint is provisional, and so is a PIN that a call has set: until 72 hours have passed, a stolen enrolment
+code buys small payments only. Nothing that its thief does shortens them.
 """
 
 from __future__ import annotations
@@ -134,12 +134,10 @@ def provisional_until(now: datetime) -> datetime:
 
 
 def is_provisional(session: Session, customer_id: str, now: datetime) -> bool:
-    """Whether the voiceprint or the PIN is new, and no call after the enrolling one was authenticated."""
+    """Whether the voiceprint or the PIN is new."""
     row, pin = voiceprint_of(session, customer_id), session.get(Pin, customer_id)
-    new_voice = row is not None and now < row.provisional_until and row.authenticated_calls < 2
-    return new_voice or (
-        pin is not None and pin.provisional_until is not None and now < pin.provisional_until
-    )
+    until = [row.provisional_until if row else None, pin.provisional_until if pin else None]
+    return any(end is not None and now < end for end in until)
 
 
 def count_authenticated_call(session: Session, customer_id: str, call_sid: str, now: datetime) -> None:
@@ -152,11 +150,6 @@ def count_authenticated_call(session: Session, customer_id: str, call_sid: str, 
             VoiceprintRow.last_call_sid.is_distinct_from(call_sid),
         )
         .values(authenticated_calls=VoiceprintRow.authenticated_calls + 1, last_call_sid=call_sid)
-    )
-    session.execute(
-        update(Pin)
-        .where(Pin.customer_id == customer_id, Pin.call_sid.is_distinct_from(call_sid))
-        .values(provisional_until=None)
     )
 
 

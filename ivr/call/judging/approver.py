@@ -6,6 +6,7 @@ be hers. Then comes her PIN. Only then is it told who wants to pay what to whom.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from ivr.approval import appointments, requests, ringing
@@ -34,20 +35,23 @@ def say(desk: Desk, call: Call) -> Verdict:
     assert call.customer_id
     if desk.utterance is None or not desk.heard.hypotheses:
         return Verdict(Event.AGAIN, call)
-    payer_id = _request(desk, call).ward_id
-    prints = {who: print_ for who in (payer_id, call.customer_id) if (print_ := desk.voiceprint(who))}
-    decisions = desk.verify(call, prints, [desk.utterance])
+    payers, own = desk.voiceprint(_request(desk, call).ward_id), desk.voiceprint(call.customer_id)
+    payer, hers = (desk.scorer.score(one, [desk.utterance]) if one else None for one in (payers, own))
+    known = [decision for decision in (payer, hers) if decision]
+    watched_llr = desk.watched_llr(call, [desk.utterance], above=hers.llr if hers else -math.inf)
     said, replay = was_said(call.digits, desk.heard.hypotheses), liveness.replay(desk, call, call.customer_id)
-    record = {
+    record: dict[str, object] = {
         "said": said,
-        "voice": sorted((d.outcome.value, round(d.llr, 2)) for d in decisions.values()),
+        "voice": sorted((d.outcome.value, round(d.llr, 2)) for d in known),
         "replay": [replay.record],
+        **liveness.times(desk),
     }
-    payer, hers = decisions.get(payer_id), decisions.get(call.customer_id)
-    if replay.refuses or (payer and payer.outcome is Outcome.MATCH) or (hers and hers.outcome is Outcome.NO_MATCH):
+    anothers = (payer and payer.outcome is Outcome.MATCH) or (hers and hers.outcome is Outcome.NO_MATCH)
+    if replay.refuses or anothers or watched_llr > -math.inf:
         return desk.fail(call, [call.customer_id], **record)
-    if not said or any(d.outcome is Outcome.INCONCLUSIVE for d in decisions.values()):
+    if not said or any(d.outcome is Outcome.INCONCLUSIVE for d in known):
         return Verdict(Event.AGAIN, call, record)
+    liveness.remember(desk, call, call.customer_id)
     return Verdict(Event.HEARD, call, record)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ivr.approval.policy import Factor
-from ivr.call.flow import Call, Event
+from ivr.call.flow import Call, Event, is_last
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
 from ivr.call.session import SPOKEN_FIRST
@@ -46,14 +46,14 @@ def challenge(desk: Desk, call: Call) -> Verdict:
     """The fresh digits, by the voice that spoke before: she is there, now, and agrees."""
     assert call.customer_id
     if desk.utterance is None:
-        return Verdict(Event.AGAIN, call)  # keyed: a challenge is to be said
+        return _again(desk, call, {})  # keyed: a challenge is to be said
     said = was_said(call.digits, desk.heard.hypotheses)
     replay = liveness.replay(desk, call, call.customer_id)
     record: dict[str, object] = {"said": said, "confidence": desk.heard.confidence, "replay": [replay.record]}
     record |= liveness.times(desk)
     kept, print_ = desk.store.kept(call.sid, SPOKEN_FIRST), desk.voiceprint(call.customer_id)
     if kept is None or print_ is None or not desk.heard.hypotheses:
-        return Verdict(Event.AGAIN, call, record)
+        return _again(desk, call, record)
     before = Utterance.from_bytes(kept)
     voice = desk.verify(call, {call.customer_id: print_}, [before, desk.utterance])[call.customer_id]
     same = desk.scorer.same_speaker(before, desk.utterance)
@@ -64,12 +64,29 @@ def challenge(desk: Desk, call: Call) -> Verdict:
     if replay.refuses:
         return desk.fail(call, [call.customer_id], **record)
     if Outcome.INCONCLUSIVE in (voice.outcome, same.outcome) or liveness.is_late(desk):
-        return Verdict(Event.AGAIN, call, record)
+        return _again(desk, call, record)
     hers = voice.outcome is Outcome.MATCH and same.outcome is Outcome.MATCH
     if said and hers and desk.may_use_voice(call, call.customer_id):
         liveness.remember(desk, call, call.customer_id)
         return _confirmed(desk, replace(call, evidence=(*call.evidence, "challenge")), record)
     return desk.fail(call, [call.customer_id], **record)
+
+
+def unanswered(desk: Desk, call: Call, event: Event) -> Verdict:
+    """The digits were heard and not said. To leave then is a failure: else they could be asked for until they suit."""
+    assert call.customer_id
+    if event is Event.AGAIN and not is_last(call, event):
+        return _again(desk, call, {})
+    desk.charge(call, [call.customer_id])
+    return Verdict(event, call)
+
+
+def _again(desk: Desk, call: Call, record: dict[str, object]) -> Verdict:
+    """Nobody's failure, as long as there were few challenges: other digits are asked for."""
+    assert call.customer_id
+    if not desk.may_challenge(call.customer_id):
+        return desk.fail(call, [call.customer_id], **record)
+    return Verdict(Event.AGAIN, call, record)
 
 
 def key(desk: Desk, call: Call) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -53,8 +54,12 @@ class Desk:
 
     def fail(self, call: Call, customer_ids: Sequence[str], **decisions: object) -> Verdict:
         """A factor was wrong: one failure more for everyone the caller may have been, and the same words as ever."""
-        budget.record_failure(self.session, customer_ids, call.sid, str(self.step), self.now, attested=call.attested)
+        self.charge(call, customer_ids)
         return Verdict(Event.AGAIN, call, decisions)
+
+    def charge(self, call: Call, customer_ids: Sequence[str]) -> None:
+        """One failure more for each, in this turn."""
+        budget.record_failure(self.session, customer_ids, call.sid, str(self.step), self.now, attested=call.attested)
 
     def is_locked(self, call: Call, customer_id: str) -> bool:
         """Whether too many failures went before: of calls like this one, where attestation tells them apart."""
@@ -86,16 +91,22 @@ class Desk:
     ) -> dict[str, Decision]:
         """Whether the caller is each of these customers. Whom a known impostor's voice fits better, nobody is."""
         decisions = {who: self.scorer.score(print_, utterances) for who, print_ in claimed.items()}
+        if not decisions:
+            return {}
+        watched_llr = self.watched_llr(call, utterances, above=min(d.llr for d in decisions.values()))
+        return {
+            who: replace(d, outcome=Outcome.NO_MATCH, reason="watch list") if d.llr < watched_llr else d
+            for who, d in decisions.items()
+        }
+
+    def watched_llr(self, call: Call, utterances: Sequence[Utterance], above: float = -math.inf) -> float:
+        """How surely this is a known impostor, which is recorded; -inf for none, or no more so than ``above``."""
         watched = watchlist.watched_voices(self.session, self.encoder.model_id, self.keyring)
-        found = self.scorer.best_match(watched, utterances) if decisions else None
-        if found is None:
-            return decisions
-        entry_id, heard = found
-        worse = {who: decision for who, decision in decisions.items() if decision.llr < heard.llr}
-        if worse:
-            watchlist.record_match(self.session, entry_id, call.sid, self.step, self.now)
-        refused = {who: replace(d, outcome=Outcome.NO_MATCH, reason="watch list") for who, d in worse.items()}
-        return decisions | refused
+        found = self.scorer.best_match(watched, utterances)
+        if found is None or found[1].llr <= above:
+            return -math.inf
+        watchlist.record_match(self.session, found[0], call.sid, self.step, self.now)
+        return found[1].llr
 
     def card_of(self, call: Call, customer_id: str, candidates: Sequence[str]) -> str | None:
         """The id of the customer's authorised card that is among the candidates, as many as may be guessed."""

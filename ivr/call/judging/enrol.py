@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from contextlib import suppress
 from dataclasses import replace
 
@@ -50,9 +51,11 @@ def string(desk: Desk, call: Call) -> Verdict:
     desk.store.keep(call.sid, PRINTS[name], desk.sound.fingerprint(secret))
     if call.state is not State.ENROL_3:
         return Verdict(Event.HEARD, call, record)
-    kept = [desk.store.kept(call.sid, name) for name in STRINGS]
+    kept = [Utterance.from_bytes(blob) for name in STRINGS if (blob := desk.store.kept(call.sid, name))]
+    if (watched_llr := desk.watched_llr(call, kept)) > -math.inf:  # once enrolled, she would fit herself better
+        return desk.fail(call, [call.customer_id], watched=round(watched_llr, 2), **record)
     try:
-        voiceprint = enrol([Utterance.from_bytes(blob) for blob in kept if blob], desk.scorer.enrolment_limits)
+        voiceprint = enrol(kept, desk.scorer.enrolment_limits, desk.scorer.llr)
     except PoorQuality as poor:
         return Verdict(Event.POOR, call, {"quality": str(poor.advice), **record})
     desk.store.keep(call.sid, VOICEPRINT, voiceprint.to_bytes())
@@ -106,7 +109,7 @@ def _store_voiceprint(desk: Desk, customer_id: str, call_sid: str, voiceprint: V
     """Together with what an earlier call enrolled, if that was the same voice; else in its place."""
     if earlier := desk.voiceprint(customer_id):
         with suppress(PoorQuality):
-            voiceprint = extend(earlier, voiceprint, desk.scorer.enrolment_limits)
+            voiceprint = extend(earlier, voiceprint, desk.scorer.enrolment_limits, desk.scorer.llr)
     given = record_consent(
         desk.session,
         customer_id,

@@ -8,8 +8,8 @@ from dataclasses import replace
 from ivr.call.flow import Call, Event
 from ivr.call.judging import liveness
 from ivr.call.judging.desk import Desk, Verdict
-from ivr.call.session import CODE, SPOKEN_FIRST
-from ivr.customers import enrolment
+from ivr.call.session import CARD, CODE, PRINTS, SPOKEN_FIRST
+from ivr.customers import enrolment, utterances
 from ivr.customers.lookup import customer_by_number
 from ivr.customers.voiceprints import may_have_voiceprint
 from ivr.speech.cards import candidates
@@ -103,9 +103,13 @@ def _number(desk: Desk, call: Call) -> Verdict:
         return Verdict(Event.GUARDIAN, call)
     if len(keys) == CUSTOMER_NUMBER_DIGITS:
         limit = KEYED_LOOKUPS if call.caller_id else KEYED_LOOKUPS_WITHHELD
-        within = desk.store.within(f"keyed:{call.caller_id}", limit, 3600)
+        within = desk.store.within(f"keyed:{call.line}", limit, 3600)
         customer = customer_by_number(desk.session, keys) if within else None
-        return Verdict(Event.IDENTIFIED, replace(call, customer_ids=(customer.id,) if customer else ()))
+        if customer is None:
+            return Verdict(Event.IDENTIFIED, replace(call, customer_ids=()))
+        # For another's telephone the carrier vouches, but not for hers.
+        hers = call.attestation if customer.id in call.customer_ids else None
+        return Verdict(Event.IDENTIFIED, replace(call, customer_ids=(customer.id,), attestation=hers))
     if len(keys) == CODE_DIGITS:
         desk.store.keep(call.sid, CODE, keys.encode())
         return Verdict(Event.IDENTIFIED, replace(call, code_keyed=True))
@@ -118,10 +122,26 @@ def _may_enrol(desk: Desk, call: Call, said: Sequence[str]) -> Verdict | None:
     None where they are not both right: the call goes on as if no code had been keyed, and tells nothing.
     """
     code = (desk.store.kept(call.sid, CODE) or b"").decode()
-    customer_id = enrolment.which_customer(desk.session, call.customer_ids, code, desk.keyring, desk.now)
-    card_id = desk.card_of(call, customer_id, said) if customer_id else None
-    if not customer_id or not card_id or desk.is_locked(call, customer_id):
+    cards = {who: card_id for who in call.customer_ids if (card_id := desk.card_of(call, who, said))}
+    # A stranger, who has no card of hers either, learns nothing, and uses up none of her tries.
+    customer_id = enrolment.which_customer(
+        desk.session, call.customer_ids, code, desk.keyring, desk.now, may_try=cards.keys()
+    )
+    if not customer_id or desk.is_locked(call, customer_id):
         return None
+    card_id = cards.get(customer_id)
+    record: dict[str, object] = {}
+    if desk.sound:
+        replay = liveness.replay(desk, call, customer_id)
+        record = {"replay": [replay.record], **liveness.times(desk)}
+        if replay.refuses:
+            return desk.fail(call, [customer_id], **record)
+    if not card_id:
+        desk.charge(call, [customer_id])  # whatever follows: with a right code, this was a guess at her card
+        return None
+    if desk.sound:
+        secret = utterances.secret_of(desk.session, customer_id, desk.keyring)
+        desk.store.keep(call.sid, PRINTS[CARD], desk.sound.fingerprint(secret))
     call = replace(call, customer_ids=(customer_id,), customer_id=customer_id, card_id=card_id)
     voice = may_have_voiceprint(desk.session, customer_id)
-    return Verdict(Event.MAY_ENROL if voice else Event.MAY_SET_PIN, call)
+    return Verdict(Event.MAY_ENROL if voice else Event.MAY_SET_PIN, call, record)

@@ -167,7 +167,12 @@ class Judge:
             ended = _ENDS.get(heard.end)
             if ended is None:
                 budget.hold(session, call.customer_ids)  # calls at the same time must not guess more than in turn
-            verdict = Verdict(ended, call) if ended else RULES[call.state].judge(desk, call)
+            if ended is None:
+                verdict = RULES[call.state].judge(desk, call)
+            elif call.state is State.CONFIRM:
+                verdict = confirm.unanswered(desk, call, ended)
+            else:
+                verdict = Verdict(ended, call)
             session.merge(
                 Turn(
                     call_sid=call.sid,

@@ -152,6 +152,17 @@ def test_a_manifest_that_cannot_be_used_changes_nothing(
     assert not (tmp_path / "data" / "ivr.sqlite3").exists()
 
 
+def test_a_watched_voice_is_not_enrolled(run: Run, tmp_path: Path) -> None:
+    number = customer(run)
+    run("watchlist", "add", "case 7", *enrolment("bob"), "--legal-basis", "court order 7 of 2026")
+    files = [audio("bob", name) for name in ("card", "alice_card", "enrol_1")]
+    refused = run("enrol", number, *files, "--consent", "signed form")
+    assert refused.exit_code == 2
+    assert "watch list" in refused.output
+    assert stored(tmp_path) == {}
+    assert run("enrol", number, *enrolment("alice"), "--consent", "signed form").exit_code == 0
+
+
 def test_the_watch_list_is_sealed_small_and_has_a_legal_basis(run: Run, tmp_path: Path) -> None:
     assert run("watchlist", "add", "case 7", *enrolment("bob")).exit_code == 2
     assert "legal basis" in run("watchlist", "add", "case 7", *enrolment("bob"), "--legal-basis", "-").output

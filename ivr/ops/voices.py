@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from sqlalchemy.orm import Session
 
-from ivr.customers import audit, utterances
+from ivr.customers import audit, utterances, watchlist
 from ivr.customers.errors import InvalidInput
 from ivr.customers.notices import notify
 from ivr.customers.voiceprints import load_voiceprint, model_of_voiceprint, record_consent, store_voiceprint
@@ -97,7 +97,14 @@ def store(
     recordings: Sequence[Recording],
     now: datetime,
 ) -> None:
-    """In the caller's transaction: consent, sealed voiceprint and fingerprints, a notice, the audit trail."""
+    """In the caller's transaction: consent, sealed voiceprint and fingerprints, a notice, the audit trail.
+
+    Raises InvalidInput for a voice on the watch list: enrolled, it would fit itself better than its entry.
+    """
+    encoder, scorer = models()
+    watched = watchlist.watched_voices(session, encoder.model_id, keyring)
+    if found := scorer.best_match(watched, [r.utterance for r in recordings]):
+        raise InvalidInput(f"this voice is on the watch list, entry {found[0]}: see `ivr watchlist list`")
     given = record_consent(
         session, customer_id, text_version=text_version, channel=consent_channel(consent), now=now
     )
@@ -106,7 +113,7 @@ def store(
         customer_id,
         voiceprint.to_bytes(),
         model_id=voiceprint.model_id,
-        sample_rate=models()[0].sample_rate,
+        sample_rate=encoder.sample_rate,
         channel="recordings",
         consent_id=given.id,
         keyring=keyring,

@@ -21,6 +21,7 @@ from ivr.call.judging.liveness import Replay
 from ivr.call.models import Turn
 from ivr.customers import apps, budget, merchants
 from ivr.customers.apps import App, AppBinding, AppCharge, ChargeStatus
+from ivr.customers.lookup import lock_customer
 from ivr.customers.merchants import Merchant, MerchantCustomer
 from ivr.customers.voiceprints import PROVISIONAL_LIMIT_MINOR, is_provisional, note_use
 from ivr.payments.bank import Bank
@@ -138,6 +139,8 @@ def _agreed(desk: Desk, call: Call, replay: Replay, record: dict[str, object]) -
 def _pay(desk: Desk, charge: AppCharge, call: Call, factors: tuple[Factor, ...], bank: Bank) -> Said:
     """The bill and its payment, with the card and within the limits of the binding as it is now."""
     session = desk.session
+    assert call.customer_id
+    lock_customer(session, call.customer_id)  # first, as who binds the app anew does
     binding = session.get_one(AppBinding, charge.binding_id, with_for_update=True)
     app = session.get_one(App, charge.app_id)
     merchant = session.get_one(Merchant, app.merchant_id)

@@ -3,7 +3,8 @@
     python -m bench.liveness --speech ../shared/speech [--development]
 
 Every customer has fifty fingerprints of earlier utterances, half of them of sixteen digits and half of four, each over
-its own telephone channel. Live: she says digits anew, in takes that no earlier utterance holds. Replayed: one of the
+its own telephone channel; of two of the sixteen digits one begins late and one is said slowly, for longer than 12 s.
+Live: she says digits anew, in takes that no earlier utterance holds. Replayed: one of the
 earlier ones as it was received, cut at both ends, through a narrower band, with noise, louder or softer, through one
 or two more codecs, and at last over mu-law. Spliced: digits cut out of earlier takes and joined as asked for.
 Synthetic: espeak-ng and flite say a card number and a challenge to real people's voiceprints.
@@ -30,7 +31,6 @@ import soundfile
 from numpy.typing import NDArray
 from rich.progress import track
 from scipy.signal import resample
-from scipy.stats import beta
 
 from fixtures.tts import Voice, synthesise
 from recipes import heldout
@@ -42,6 +42,8 @@ from voiceprint.replay import SECRET_BYTES, Sound
 RESULTS = Path(__file__).with_name("results") / "liveness.json"
 EARLIER = 50
 CARD, CHALLENGE = 16, 4
+LATE_S = 5.0  # of silence before the first digit
+SLOW_GAP_S = (0.5, 1.2)  # between digits
 CODECS = {"alaw": ("ALAW",), "ulaw": ("ULAW",), "gsm": ("GSM610",), "gsm+gsm": ("GSM610", "GSM610")}
 SPEEDS = (0.98, 0.99, 1.01, 1.02)
 LEAST_WORDS = 2  # that a speaker said twice
@@ -81,12 +83,18 @@ def people(speech: Path, corpus: str, held_out: bool) -> list[Person]:
     return found[:MOST_SPEAKERS]
 
 
-def say(takes: Takes, words: int, rng: np.random.Generator) -> Pcm:
-    """Random words of these takes with natural gaps, over a telephone channel of its own."""
-    parts = []
+def say(
+    takes: Takes,
+    words: int,
+    rng: np.random.Generator,
+    before_s: float = 0.0,
+    gap_s: tuple[float, float] = (0, 0.25),
+) -> Pcm:
+    """Random words of these takes with gaps, natural ones or others, over a telephone channel of its own."""
+    parts = [np.zeros(int(before_s * SAMPLE_RATE), np.float32)]
     for word in rng.choice(sorted(takes), words):
         clip = takes[word][int(rng.integers(len(takes[word])))]
-        parts += [clip.astype(np.float32) / 32768, np.zeros(int(rng.uniform(0, 0.25) * SAMPLE_RATE), np.float32)]
+        parts += [clip.astype(np.float32) / 32768, np.zeros(int(rng.uniform(*gap_s) * SAMPLE_RATE), np.float32)]
     return over_one_line([np.concatenate(parts)], False, [], rng)[0]
 
 
@@ -120,6 +128,8 @@ def trials(person: Person, rng: np.random.Generator) -> Iterator[tuple[str, floa
     """(kind, likeness) of what is said live and of what is played, for one customer."""
     secret = rng.bytes(SECRET_BYTES)
     before = [say(person.earlier, (CARD, CHALLENGE)[i % 2], rng) for i in range(EARLIER)]
+    late = before[0] = say(person.earlier, CARD, rng, before_s=LATE_S)
+    slow = before[2] = say(person.earlier, CARD, rng, gap_s=SLOW_GAP_S)
     kept = [Sound(pcm).fingerprint(secret) for pcm in before]
 
     def likeness(pcm: Pcm) -> float:
@@ -130,6 +140,11 @@ def trials(person: Person, rng: np.random.Generator) -> Iterator[tuple[str, floa
         yield "live challenge", likeness(say(person.live, CHALLENGE, rng))
     for _ in range(2):
         yield "live card", likeness(say(person.live, CARD, rng))
+    yield "live late card", likeness(say(person.live, CARD, rng, before_s=LATE_S))
+    yield "live slow card", likeness(say(person.live, CARD, rng, gap_s=SLOW_GAP_S))
+    for name in ("ulaw", "gsm"):
+        yield f"replayed late card {name}", likeness(played(late, CODECS[name], rng))
+        yield f"replayed slow card {name}", likeness(played(slow, CODECS[name], rng))
     for name, codecs in CODECS.items():
         for kind in (0, 1):
             again = before[2 * int(rng.integers(EARLIER // 2)) + kind]
@@ -142,26 +157,31 @@ def trials(person: Person, rng: np.random.Generator) -> Iterator[tuple[str, floa
 
 @dataclass(frozen=True)
 class Share:
-    """``hits`` of ``n``, with a 95 % interval: by drawing people where some were hit, else the exact one."""
+    """What share of trials was hit, with a 95 % interval by drawing people: trials of one person resemble each other.
 
-    hits: int
-    n: int
-    #: Hits and trials of every person, shape (people, 2): trials of one person resemble each other.
-    by_person: NDArray[np.int64] | None = None
+    Where none or all were hit, the rule of three over people: it bounds the share of people to whom it happens.
+    """
+
+    #: Hits and trials of every person, shape (people, 2).
+    by_person: NDArray[np.int64]
+
+    @property
+    def n(self) -> int:
+        return int(self.by_person[:, 1].sum())
 
     @property
     def value(self) -> float:
-        return self.hits / max(1, self.n)
+        return float(self.by_person[:, 0].sum()) / max(1, self.n)
 
     @property
     def interval(self) -> tuple[float, float]:
-        if self.by_person is not None and 0 < self.hits < self.n:
-            people = len(self.by_person)
-            drawn = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), DRAWS) @ self.by_person
-            low, high = np.quantile(drawn[:, 0] / np.maximum(1, drawn[:, 1]), [0.025, 0.975])
-            return float(low), float(high)
-        low = beta.ppf(0.025, self.hits, self.n - self.hits + 1) if self.hits else 0.0
-        high = beta.ppf(0.975, self.hits + 1, self.n - self.hits) if self.hits < self.n else 1.0
+        people = len(self.by_person)
+        if self.value == 0:
+            return 0.0, 1 - 0.05 ** (1 / people)
+        if self.value == 1:
+            return 0.05 ** (1 / people), 1.0
+        drawn = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), DRAWS) @ self.by_person
+        low, high = np.quantile(drawn[:, 0] / np.maximum(1, drawn[:, 1]), [0.025, 0.975])
         return float(low), float(high)
 
     def __str__(self) -> str:
@@ -226,8 +246,7 @@ def _caught(found: list[tuple[int, str, float]], which: Callable[[str], bool]) -
     for person, kind, likeness in found:
         if which(kind):
             by_person[person] += (likeness >= 1, 1)
-    hits, n = by_person.sum(axis=0)
-    return Share(int(hits), int(n), by_person)
+    return Share(by_person)
 
 
 def synthetic(report: Report, speech: Path, model: Path) -> None:
@@ -242,16 +261,15 @@ def synthetic(report: Report, speech: Path, model: Path) -> None:
         if not shutil.which(engine):
             print(f"     {engine} is not installed: not measured")
             continue
-        passed = tried = 0
+        by_voice = []  # who tries is drawn, and of voices there are no more than of people tried on
         for voice in track(voices, engine, disable=not sys.stderr.isatty()):
             card, challenge = (
                 synthesise(voice, " ".join(rng.choice(WORDS, n))).astype(np.float32)
                 for n in (CARD, CHALLENGE)
             )
             heard = [encoder.embed(s) for s in over_one_line([card, challenge], False, [], rng)]
-            passed += sum(scorer.score(print_, heard).outcome is Outcome.MATCH for print_ in prints)
-            tried += len(prints)
-        report.tell(f"liveness-synthetic-voice-matched {engine}", Share(passed, tried), len(prints))
+            by_voice.append((sum(scorer.score(p, heard).outcome is Outcome.MATCH for p in prints), len(prints)))
+        report.tell(f"liveness-synthetic-voice-matched {engine}", Share(np.array(by_voice)), len(voices))
 
 
 def comparing_ms() -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bench.liveness import Share
 from bench.voice import conditions
 from bench.voice_bars import DIGITS, Bars, eer_ratio, judge
 from recipes.heldout import is_held_out
@@ -120,3 +121,12 @@ def test_no_genuine_trial_of_any_condition_has_a_clip_on_both_sides(tmp_path: Pa
         assert trials.impostor == tests * enrolments * (speakers - 1) / speakers  # none of them is left out
     both_ways = {"digits": 3 * 2, "digits-3-against-3": 3 * 2}
     assert genuine == both_ways | {"phone-readers": 2, "librispeech": 3, "fsdd-16-digits": 2 * 20}
+
+
+def test_where_nobody_was_hit_people_are_counted_and_not_trials() -> None:
+    none, every, some = (Share(np.array([[hits, 40]] * 6)) for hits in (0, 40, 10))
+    assert none.interval == (0, pytest.approx(1 - 0.05 ** (1 / 6)))  # 39 %; of 240 trials it would be 1.5 %
+    assert every.interval == (pytest.approx(0.05 ** (1 / 6)), 1)
+    assert (some.value, some.n) == (0.25, 240)
+    one_of_six = Share(np.array([[40, 40], *[[0, 40]] * 5]))
+    assert one_of_six.interval == (0.0, 0.5)

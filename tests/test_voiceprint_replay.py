@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -72,6 +73,46 @@ def test_a_recording_is_known_again_in_every_disguise(before: list[Pcm], which: 
 
 def test_digits_cut_out_of_earlier_calls_and_joined_are_known_again(before: list[Pcm]) -> None:
     assert likeness(string("alice", "5307", (1, 2), 99), before) >= 1
+
+
+def late(digits: str, seed: int) -> Pcm:
+    """Eight seconds after the tone."""
+    return np.concatenate([np.zeros(8 * 8000, np.int16), string("alice", digits, (1, 2), seed)])
+
+
+def slow(digits: str, seed: int) -> Pcm:
+    """A second and a half between digits: half a minute for a card number."""
+    parts = [(string("alice", digit, (1, 2), seed + i), np.zeros(12_000, np.int16)) for i, digit in enumerate(digits)]
+    return np.concatenate([part for pair in parts for part in pair])
+
+
+@pytest.mark.parametrize("said", [late, slow])
+def test_the_end_of_what_is_said_late_or_slowly_is_known_again(said: Callable[[str, int], Pcm]) -> None:
+    whole = said(CARD, 5)
+    end = coded(whole[len(whole) * 3 // 4 :], "GSM610")
+    assert likeness(end, [whole]) >= 1
+
+
+def test_silence_around_the_words_takes_no_room(before: list[Pcm]) -> None:
+    quiet = np.zeros(10 * 8000, np.int16)
+    kept = [len(Sound(pcm).fingerprint(SECRET)) for pcm in (before[0], np.concatenate([quiet, before[0], quiet]))]
+    assert abs(kept[0] - kept[1]) <= 2 * 2  # a frame at either end
+
+
+def test_a_knock_at_the_receiver_does_not_make_silence_of_the_words(before: list[Pcm]) -> None:
+    knock = np.random.default_rng(0).integers(-32000, 32000, 1200).astype(np.int16)
+    assert likeness(before[1], [np.concatenate([knock, before[1] // 4])]) >= 1
+
+
+def test_a_fingerprint_of_before_is_compared_as_ever(before: list[Pcm]) -> None:
+    """Then the first 12 s after the tone were kept, silence and all."""
+    lead = np.concatenate([np.zeros(3 * 8000, np.int16), before[0]])
+    windows = np.lib.stride_tricks.sliding_window_view(replay.to_float(lead), 512)[::256][:375]
+    change = np.diff(replay._stretched(replay._fine(windows), 1.0), axis=0)
+    kept = b"VPR1" + np.packbits(change @ replay._projections(SECRET) > 0).tobytes()
+    found = Sound(coded(before[0][1777:], "ALAW")).likeness(SECRET, [kept])
+    assert found is not None
+    assert found >= 1
 
 
 @pytest.mark.parametrize("voice", ["alice", "bob", "carol", "frank", "gus"])

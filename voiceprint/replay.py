@@ -32,8 +32,8 @@ SECRET_BYTES = 32
 #: and that of all together at places that follow each other. Chosen on speakers that ``bench.liveness`` does not test.
 _REPLAYED = 0.22
 _CHANCE = 4  # standard deviations
-#: What is kept of one utterance at most.
-MOST_KEPT_S = 12.0
+#: What is kept of one utterance at most, from the first word to the last: a whole turn, however slowly it is spoken.
+MOST_KEPT_S = 60.0
 
 _MAGIC = b"VPR1"
 _WINDOW, _HOP = 512, 256
@@ -67,14 +67,16 @@ class Sound:
         short = _WINDOW + (_PIECE + 1) * _HOP - len(speech)
         self._speech = np.pad(speech, (0, max(0, short)))
         self._windows = sliding_window_view(self._speech, _WINDOW)
-        self._starts, self._active = _pieces(self._speech)
+        power = _power(self._speech)
+        self._starts, self._active = _pieces(power)
+        self._said = _said(power)
         offsets = _HOP // _PHASES * np.arange(_PHASES)[:, None] + _HOP * np.arange(_PIECE + 1)
         at = np.minimum(self._starts[:, None, None] + offsets, len(self._windows) - 1)
         self._fine = _fine(self._windows[at.reshape(-1)]).reshape(*at.shape, _HIGH - _LOW + 2 * _MARGIN)
 
     def fingerprint(self, secret: bytes) -> bytes:
         """What to keep: to be compared by the same ``secret`` only, and no way back to what was said."""
-        frames = self._windows[:: _HOP][: int(MOST_KEPT_S * SAMPLE_RATE / _HOP)]
+        frames = self._windows[self._said][::_HOP][: int(MOST_KEPT_S * SAMPLE_RATE / _HOP)]
         change = np.diff(_stretched(_fine(frames), 1.0), axis=0)
         return _MAGIC + np.packbits(change @ _projections(secret) > 0).tobytes()
 
@@ -119,10 +121,23 @@ def _beyond_chance(agreement: Floats) -> float:
     return float(np.mean(agreement.max(axis=1) - middle - _CHANCE * (upper - middle)))
 
 
-def _pieces(speech: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where the pieces with speech begin, at most ``_MOST_PIECES`` spread evenly; and which of their frames have it."""
+def _power(speech: Floats) -> Floats:
+    """Of what each frame and the change to the one after it cover."""
     hops = speech[: len(speech) // _HOP * _HOP].reshape(-1, _HOP)
-    power = np.convolve((hops**2).sum(axis=1), np.ones(3), "valid")  # of what a frame and its change cover
+    return np.convolve((hops**2).sum(axis=1), np.ones(3, np.float32), "valid")
+
+
+def _said(power: Floats) -> slice:
+    """Samples at which the frames from the first word to the last begin; silence around them is not worth keeping.
+
+    Measured by the loudest tenth and not by the loudest frame, so that a knock does not make silence of the words.
+    """
+    spoken = np.flatnonzero(power > max(float(np.quantile(power, 0.9)) * _SPEECH_POWER, 1e-6))
+    return slice(int(spoken[0]) * _HOP, (int(spoken[-1]) + 2) * _HOP) if len(spoken) else slice(0, 0)
+
+
+def _pieces(power: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where the pieces with speech begin, at most ``_MOST_PIECES`` spread evenly; and which of their frames have it."""
     speaking = power > max(float(power.max()) * _SPEECH_POWER, 1e-6)
     starts = np.arange(0, max(1, len(speaking) - _PIECE + 1), _PIECE // 2)
     active = sliding_window_view(np.pad(speaking, (0, _PIECE)), _PIECE)[starts]

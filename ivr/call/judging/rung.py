@@ -37,11 +37,12 @@ def say(desk: Desk, call: Call) -> Verdict:
         return Verdict(Event.AGAIN, call)
     voice = desk.verify(call, {call.customer_id: print_}, [desk.utterance])[call.customer_id]
     said, replay = was_said(call.digits, desk.heard.hypotheses), liveness.replay(desk, call, call.customer_id)
-    record = {
+    record: dict[str, object] = {
         "said": said,
         "card": call.card_id is not None,
         "voice": [(voice.outcome.value, round(voice.llr, 2))],
         "replay": [replay.record],
+        **liveness.times(desk),
     }
     if replay.refuses or voice.outcome is Outcome.NO_MATCH:
         return desk.fail(call, [call.customer_id], **record)

@@ -8,7 +8,8 @@ clips, with natural gaps. Per speaker: calls with their own card, with another's
 right card. Every call has a customer of its own, so that no failure budget carries over. Whoever calls about her own
 card has spoken before: her three enrolment strings and as many card numbers and challenges as the service remembers.
 The sandbox bank debits test customers alone, whose turns are let through where the service takes them for a recording
-of these; a call with such a turn counts as not paid. Intervals are by speakers. Ends with a line
+of these; a call with such a turn counts as not paid. What was said before, card numbers and challenges are of different
+clips: a clip that comes again is a recording. Intervals are by speakers. Ends with a line
 ``PASS|MISS name value target n`` for each bar and writes ``bench/results/calls.json``.
 """
 
@@ -47,7 +48,9 @@ from voiceprint.replay import Sound
 
 RESULTS = Path(__file__).with_name("results") / "calls.json"
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ENROLMENT_TAKES = range(10)  # and of what was said before; the other forty are for the calls
+#: Takes of each digit for what was said before, and for card numbers; the other twenty are for challenges.
+EARLIER_TAKES, CARD_TAKES = range(10), range(10, 30)
+CARD_TRIES = 3
 #: Digits of the strings that were said before: an enrolment, then card numbers and challenges.
 EARLIER_DIGITS = [8, 8, 8, *(16, 4) * utterances.MOST_KEPT][: utterances.MOST_KEPT]
 LIVE_CALLS = 2  # a speaker, at the pace of life: for the latency
@@ -118,14 +121,14 @@ def _pan(rng: random.Random) -> str:
 
 
 def lay_out(speech: Path, folder: Path) -> list[str]:
-    """Clips as the simulated caller wants them: ``<speaker>/digits/<digit>_<take>.wav``, and what was said before."""
+    """What was said before, and clips as callers want them, ``<speaker>/digits/<digit>_<take>.wav``, cards' apart."""
     clips: dict[str, dict[tuple[str, int], Path]] = defaultdict(dict)
     for row in rows(speech, "fsdd"):
         take = int(Path(row["path"]).stem.split("_")[-1])
         clips[row["speaker"]][str(NAMES.index(row["text"])), take] = row["file"]
     for speaker, recordings in clips.items():
         for (digit, take), path in recordings.items():
-            part = "enrolment" if take in ENROLMENT_TAKES else "."
+            part = "earlier" if take in EARLIER_TAKES else "card" if take in CARD_TAKES else "."
             target = folder / part / speaker / "digits" / f"{digit}_{take}.wav"
             target.parent.mkdir(parents=True, exist_ok=True)
             samples, rate = sf.read(path, dtype="int16")
@@ -133,7 +136,7 @@ def lay_out(speech: Path, folder: Path) -> list[str]:
         rng = random.Random(speaker)
         for i, count in enumerate(EARLIER_DIGITS):
             digits = " ".join(rng.choice("0123456789") for _ in range(count))
-            joined = Voices(folder / "enrolment").spoken(digits, speaker, rng)
+            joined = Voices(folder / "earlier").spoken(digits, speaker, rng)
             sf.write(folder / speaker / f"earlier_{i}.wav", joined, 8000)
     return sorted(clips)
 
@@ -165,13 +168,21 @@ def play(running: Stage, audio: Path, trial: Trial, earlier: Sequence[Sound], sp
     if trial.genuine:  # of the others any that pays is to be seen
         spoke_before(running, member.customer_id, earlier, now)
     bill = cast.bill(running, member.customer_id, 4210, "Corner Bookshop", now)
-    number = " ".join(trial.said)
-    answers = [{"expect": prompt, "say": number} for prompt in ("card.ask", "card.retry")]
-    answers += [{"expect": prompt, "say": "{digits}"} for prompt in ("challenge.ask", "challenge.retry")]
+    rng = random.Random(trial.number)
+    tries = [f"{trial.number}_{i}.wav" for i in range(CARD_TRIES)]
+    for name in tries:
+        sf.write(audio / name, Voices(audio / "card").spoken(" ".join(trial.said), trial.speaker, rng), 8000)
+    cards = [{"expect": "card.retry" if i else "card.ask", "play": name} for i, name in enumerate(tries)]
+    answers = [{"expect": prompt, "say": "{digits}"} for prompt in ("challenge.ask", "challenge.retry")]
     answers += [{"expect": "keypad.ask", "hangup": True}]
     caller = {"from": trial.phone, "voice": trial.speaker, "attestation": "TN-Validation-Passed-A"}
     scenario = parse(
-        {"name": f"{trial.kind} {trial.number}", "caller": {**caller, "seed": trial.number}, "whenever": answers},
+        {
+            "name": f"{trial.kind} {trial.number}",
+            "caller": {**caller, "seed": trial.number},
+            "turn": cards,
+            "whenever": answers,
+        },
         "bench",
     )
     record = run_call(

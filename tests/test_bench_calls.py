@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from bench import calls
 from bench.calls import EARLIER_DIGITS, Result, Trial
@@ -57,6 +58,23 @@ def test_the_intervals_are_those_of_the_six_speakers(
     assert "wrong calls paid: 0 of 240 (at most 39.3% by 6 speakers, 95 %)" in printed  # of 240 calls 1.5 %
     assert "MISS genuine_calls_paid 0.714 >=0.8 n=140" in printed
     assert json.loads((tmp_path / "calls.json").read_text())["paid"]["live"] == {"a": [0, 20]}
+
+
+def test_cards_challenges_and_what_was_said_before_are_of_different_clips(tmp_path: Path) -> None:
+    speech, folder = tmp_path / "speech", tmp_path / "audio"
+    (speech / "fsdd" / "who").mkdir(parents=True)
+    rows, rng = ["path\tspeaker\ttext"], np.random.default_rng(0)
+    for digit, name in enumerate(calls.NAMES):
+        for take in range(50):
+            rows.append(f"who/{digit}_{take}.wav\tfsdd_who\t{name}")
+            soundfile.write(speech / "fsdd" / "who" / f"{digit}_{take}.wav", rng.uniform(-0.5, 0.5, 400), 8000)
+    (speech / "fsdd" / "manifest.tsv").write_text("\n".join(rows) + "\n")
+    assert calls.lay_out(speech, folder) == ["fsdd_who"]
+    whose = [folder / part / "fsdd_who" / "digits" for part in ("earlier", "card", ".")]
+    takes = [{path.name for path in place.iterdir()} for place in whose]
+    assert [len(own) for own in takes] == [100, 200, 200]
+    assert len(set.union(*takes)) == 500
+    assert len(list((folder / "fsdd_who").glob("earlier_*.wav"))) == utterances.MOST_KEPT
 
 
 def test_a_genuine_caller_has_as_much_behind_her_as_the_service_remembers(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ivr.speech.numbers import WORDS, edit_distance, hypotheses, plainest, readings
+from ivr.speech.numbers import WORDS, edit_distance, hypotheses, plainest, readings, varied
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEENS = [
@@ -168,3 +171,16 @@ def test_neither_readings_nor_hypotheses_show_their_digits() -> None:
 @pytest.mark.parametrize(("a", "b", "edits"), [("", "", 0), ("12", "", 2), ("1234", "1334", 1), ("1223", "123", 1)])
 def test_edit_distance(a: str, b: str, edits: int) -> None:
     assert edit_distance(a, b) == edit_distance(b, a) == edits
+
+
+def test_digits_to_be_said_are_varied() -> None:
+    assert varied("4424230317", 8) == "44223031"
+    assert varied("111", 8) == "11"
+    draw = random.Random(3)
+    many = [varied(iter(lambda: draw.choice("0123456789"), ""), 8) for _ in range(2_000)]
+    assert {len(one) for one in many} == {8}
+    assert max(one.count(digit) for one in many for digit in one) == 2
+    for place in range(8):  # each digit as often as any other, wherever it stands
+        counts = Counter(one[place] for one in many)
+        assert len(counts) == 10
+        assert max(counts.values()) < 2 * min(counts.values())

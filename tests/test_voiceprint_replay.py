@@ -104,6 +104,13 @@ def test_a_knock_at_the_receiver_does_not_make_silence_of_the_words(before: list
     assert likeness(before[1], [np.concatenate([knock, before[1] // 4])]) >= 1
 
 
+@pytest.mark.parametrize("softer", [20, 60, 200])
+def test_a_knock_that_is_louder_than_a_recording_does_not_hide_it(before: list[Pcm], softer: float) -> None:
+    knock = (np.hanning(400) * 30_000).astype(np.int16)
+    played = np.concatenate([(before[0] / softer).astype(np.int16), knock])
+    assert likeness(played, before) >= 1
+
+
 def test_a_fingerprint_of_before_is_compared_as_ever(before: list[Pcm]) -> None:
     """Then the first 12 s after the tone were kept, silence and all."""
     lead = np.concatenate([np.zeros(3 * 8000, np.int16), before[0]])

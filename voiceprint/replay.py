@@ -138,7 +138,13 @@ def _said(power: Floats) -> slice:
 
 def _pieces(power: Floats) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where the pieces with speech begin, at most ``_MOST_PIECES`` spread evenly; and which of their frames have it."""
-    speaking = power > max(float(power.max()) * _SPEECH_POWER, 1e-6)
+    found = _louder(power, float(power.max()))
+    # Beside one loud knock all that is said is silence: then as the loudest tenth has it.
+    return found if len(found[0]) else _louder(power, float(np.quantile(power, 0.9)))
+
+
+def _louder(power: Floats, loudest: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    speaking = power > max(loudest * _SPEECH_POWER, 1e-6)
     starts = np.arange(0, max(1, len(speaking) - _PIECE + 1), _PIECE // 2)
     active = sliding_window_view(np.pad(speaking, (0, _PIECE)), _PIECE)[starts]
     some = np.flatnonzero(active.sum(axis=1) >= _PIECE // 2)

@@ -32,6 +32,7 @@ from ivr.payments.service import BillNotOpen, PaymentError, payment_by_key
 from ivr.payments.states import FAILED
 from ivr.payments.states import State as PaymentState
 from ivr.speech.expect import EndReason, Heard
+from ivr.speech.numbers import varied
 from ivr.store.db import Database
 
 log = structlog.get_logger()
@@ -198,7 +199,7 @@ class Engine:
         return at[1]
 
     def _advance(self, step: int, outcome: Outcome) -> Answer:
-        fresh = "".join(secrets.choice("0123456789") for _ in range(8))
+        fresh = varied(iter(lambda: secrets.choice("0123456789"), ""), 8)
         call, speak = flow.advance(outcome.call, outcome.event, fresh)
         answer = Answer(step + 1, call.state, _lines(call, speak), speak.then, call.locale)
         if not self.store.move(step, call, answer):

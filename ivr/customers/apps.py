@@ -29,6 +29,7 @@ from ivr.customers.voiceprints import voiceprint_of
 from ivr.keys import Keyring
 from ivr.payments.models import Payment, Refund, RefundState
 from ivr.payments.states import DEBITED, FAILED
+from ivr.speech.numbers import varied
 from ivr.store.db import Base
 
 PAGE, BIND_JOB = "app", "app.bind"
@@ -355,8 +356,8 @@ def challenge(keyring: Keyring, charge: AppCharge) -> str:
     """The digits to be said now: others at each try, made from a key and kept nowhere; "" where a yes is enough."""
     if not charge.by_voice:
         return ""
-    made = hmac.digest(keyring.active("session")[1], f"charge\x00{charge.id}\x00{charge.tries}".encode(), "sha256")
-    return f"{int.from_bytes(made[:8], 'big') % 10**CHALLENGE_DIGITS:0{CHALLENGE_DIGITS}d}"
+    made = hmac.digest(keyring.active("session")[1], f"charge\x00{charge.id}\x00{charge.tries}".encode(), "sha512")
+    return varied((str(byte % 10) for byte in made if byte < 250), CHALLENGE_DIGITS)
 
 
 def charge_token(keyring: Keyring, charge_id: str) -> str:

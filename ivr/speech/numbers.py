@@ -206,6 +206,17 @@ def _best(scored: Iterable[tuple[str, float]]) -> dict[str, float]:
     return dict(nsmallest(_MAX_READINGS, cheapest.items(), key=lambda item: item[1]))
 
 
+def varied(digits: Iterable[str], count: int) -> str:
+    """The first ``count`` of random digits, none more than twice: a voice is known by how many sounds it makes."""
+    chosen = ""
+    for digit in digits:
+        if chosen.count(digit) < 2:
+            chosen += digit
+        if len(chosen) == count:
+            break
+    return chosen
+
+
 def edit_distance(a: str, b: str) -> int:
     """The fewest digits substituted, inserted or deleted that turn ``a`` into ``b`` (Levenshtein)."""
     return sum(x != y for x, y in aligned(a, b))

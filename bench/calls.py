@@ -146,7 +146,7 @@ def spoke_before(running: Stage, customer_id: str, sounds: Sequence[Sound], now:
     with running.database.transaction() as session:
         enrolled = voiceprint_of(session, customer_id)
         assert enrolled
-        secret = utterances.secret_of(session, customer_id, running.keyring)
+        secret = utterances.secret_of(session, customer_id, running.keyring, now)
         for i, sound in enumerate(sounds):
             utterances.remember(
                 session,

@@ -228,7 +228,7 @@ def test_a_yes_cut_out_of_what_she_said_before_is_refused(
     bind(database, pump, yes_limit_minor=300)
     with database.transaction() as session:  # what the thief has on tape
         consent_id = session.scalars(select(VoiceprintRow.consent_id)).one()
-        kept = Sound(recording("alice", "yes")).fingerprint(utterances.secret_of(session, alice.id, keyring))
+        kept = Sound(recording("alice", "yes")).fingerprint(utterances.secret_of(session, alice.id, keyring, now()))
         utterances.remember(
             session, alice.id, kept, call_sid="CAx", step="1", consent_id=consent_id, keyring=keyring, now=now()
         )

@@ -211,15 +211,14 @@ def test_the_payers_own_voice_is_refused_as_approver(house: House, asked: tuple[
     assert other.heard == "pin.ask"
 
 
-@pytest.mark.parametrize("has_voiceprint", [True, False])
+@pytest.mark.parametrize("of_the_payer", [True, False])
 def test_a_watched_voice_agrees_to_nothing_and_hides_no_payer(
-    house: House, asked: tuple[str, str, str], has_voiceprint: bool  # noqa: F811
+    house: House, asked: tuple[str, str, str], of_the_payer: bool  # noqa: F811
 ) -> None:
-    """The payer's voice is on the watch list, which fits it better than her own voiceprint does."""
-    if not has_voiceprint:
-        with house.database.transaction() as session:
-            for customer_id in asked[:2]:
-                delete_voiceprint(session, customer_id, NOW)
+    """Whether there is a voiceprint of the payer, whose voice it is and fits less well, or none of anybody."""
+    with house.database.transaction() as session:
+        for customer_id in asked[of_the_payer:2]:
+            delete_voiceprint(session, customer_id, NOW)
     house.watch("alice", ("card", "card_2", "second_card"))
     call = _taken_up(house, asked)
     for _ in range(3):
@@ -227,7 +226,7 @@ def test_a_watched_voice_agrees_to_nothing_and_hides_no_payer(
     assert call.heard == "approver.failed"
 
 
-def test_a_recording_of_an_approvers_answer_is_known_again(house: House, asked: tuple[str, str, str]) -> None:  # noqa: F811
+def test_an_approvers_answer_is_remembered(house: House, asked: tuple[str, str, str]) -> None:  # noqa: F811
     call = _taken_up(house, asked)
     call.answers_challenge("bob")
     assert call.heard == "pin.ask"

@@ -91,6 +91,6 @@ def test_a_genuine_caller_has_as_much_behind_her_as_the_service_remembers(
     calls.spoke_before(stage, who, sounds, now)
     with database.transaction() as session:
         kept = utterances.earlier(session, who, keyring, call_sid="CA1", step="1")
-        secret = utterances.secret_of(session, who, keyring)
+        secret = utterances.secret_of(session, who, keyring, now)
     assert len(kept) == utterances.MOST_KEPT
     assert all((sound.likeness(secret, kept) or 0) >= 1 for sound in sounds[::10])

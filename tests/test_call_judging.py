@@ -502,7 +502,7 @@ def test_a_challenge_that_was_heard_and_not_answered_is_a_failure(house: House) 
         assert budget.is_locked(session, customer_id, NOW)
 
 
-@pytest.mark.parametrize("by", ["star", "star while it is read out", "agent", "silence"])
+@pytest.mark.parametrize("by", ["star", "star while it is read out", "stray keys", "agent", "silence"])
 def test_whoever_leaves_a_challenge_that_was_heard_has_failed(house: House, by: str) -> None:
     customer_id = house.customer()
     call = house.call()
@@ -514,6 +514,10 @@ def test_whoever_leaves_a_challenge_that_was_heard_has_failed(house: House, by: 
         case "star while it is read out":
             for _ in range(2):  # the carrier sends it again
                 house.engine.key_pressed(call.sid, step, "*")
+        case "stray keys":
+            for _ in range(3):
+                call.answer = house.engine.key_pressed(call.sid, call.answer.step, "7")
+            assert (call.heard, call.answer.then) == ("refused", "hang_up")
         case "agent":
             call._over(Heard(EndReason.AGENT))
         case "silence":

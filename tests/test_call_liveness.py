@@ -146,7 +146,7 @@ def test_an_answer_cut_out_of_earlier_answers_is_refused(house: House) -> None:
     customer_id = house.customer(test=False)
     with house.database.transaction() as session:  # what the thief has on tape: every digit
         consent_id = session.scalars(select(Consent.id)).one()
-        secret = utterances.secret_of(session, customer_id, house.keyring)
+        secret = utterances.secret_of(session, customer_id, house.keyring, NOW)
         kept = Sound(answer("0123456789", (1,))).fingerprint(secret)
         utterances.remember(
             session, customer_id, kept, call_sid="CAx", step="1", consent_id=consent_id, keyring=house.keyring, now=NOW

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
+from ivr.call import verdicts
 from ivr.call.models import Turn
 from ivr.clock import utc_now
 from ivr.customers import retention, utterances, watchlist
@@ -63,7 +64,7 @@ def add_person(database: Database, keyring: Keyring, now: datetime, phone: str =
 def say(database: Database, keyring: Keyring, customer_id: str, call_sid: str, step: str, now: datetime) -> None:
     with database.transaction() as session:
         consent_id = session.scalars(select(VoiceprintRow.consent_id).filter_by(customer_id=customer_id)).one()
-        utterances.secret_of(session, customer_id, keyring)
+        utterances.secret_of(session, customer_id, keyring, now)
         utterances.remember(
             session, customer_id, PRINT, call_sid=call_sid, step=step, consent_id=consent_id, keyring=keyring, now=now
         )
@@ -104,8 +105,8 @@ def test_the_same_step_is_remembered_once_and_not_compared_with_itself(
 def test_a_secret_is_drawn_once_and_is_nobody_elses(database: Database, keyring: Keyring, now: datetime) -> None:
     people = [add_person(database, keyring, now, f"+1503555012{i}").id for i in range(2)]
     with database.transaction() as session:
-        first = [utterances.secret_of(session, who, keyring) for who in people]
-        assert [utterances.secret_of(session, who, keyring) for who in people] == first
+        first = [utterances.secret_of(session, who, keyring, now) for who in people]
+        assert [utterances.secret_of(session, who, keyring, now) for who in people] == first
         assert first[0] != first[1]
         assert not any(secret in row.sealed for row in session.scalars(select(VoiceSecret)) for secret in first)
 
@@ -172,13 +173,13 @@ def test_a_purge_spares_the_secret_of_an_enrolment_that_goes_on(
 ) -> None:
     with database.transaction() as session:
         who = add_customer(session, phones=["+15035550123"], now=now).id
-        drawn = utterances.secret_of(session, who, keyring)
-    assert secrets(database, utc_now()) == 1
+        drawn = utterances.secret_of(session, who, keyring, now)
+    assert secrets(database, now) == 1
+    later = now + timedelta(hours=2)
     with database.transaction() as session:  # given up; two hours later she enrols after all
-        session.get_one(VoiceSecret, who).enrolling_at = utc_now() - timedelta(hours=2)
-        assert utterances.secret_of(session, who, keyring) == drawn
-    assert secrets(database, utc_now()) == 1
-    assert secrets(database, utc_now() + timedelta(hours=2)) == 0
+        assert utterances.secret_of(session, who, keyring, later) == drawn
+    assert secrets(database, later) == 1
+    assert secrets(database, later + timedelta(hours=2)) == 0
 
 
 def test_a_worker_purges_every_day_once_and_notes_it(
@@ -265,7 +266,8 @@ def test_an_export_has_all_consents_and_the_verdicts_on_her_own_voice(
         for step, failed in (("3", who.id), ("4", other)):
             session.add(Failure(call_sid="CC1", step=step, customer_id=failed, at=now))
     with database.transaction() as session:
-        held = json.loads(json.dumps(retention.export(session, who, keyring)))
+        stored = retention.export(session, who, keyring)
+        held = json.loads(json.dumps(stored | {"verdicts": verdicts.of_customer(session, who.id)}))
     assert sorted(consent["kind"] for consent in held["consents"]) == ["minor_voiceprint", "voiceprint", "voiceprint"]
     at = [(now + timedelta(seconds=step)).isoformat() for step in (1, 3, 5)]
     assert held["verdicts"] == [

@@ -135,20 +135,15 @@ def answer(
 
 def judged(session: Session, request: ApprovalRequest, now: datetime) -> Judged:
     """What the payment still needs, with those who agreed so far, by the policy and the appointments as they are."""
-    agreed = session.scalars(
-        select(ApprovalAnswer).where(ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
-    ).all()
-    by = frozenset(a.approver_id for a in agreed)
-    return judge_again(session, session.get_one(Payment, request.payment_id), dict.fromkeys(Role, by), now)
+    by = dict.fromkeys(Role, _agreed(session, request))
+    return judge_again(session, session.get_one(Payment, request.payment_id), by, now)
 
 
 def stop(session: Session, customer_id: str, *, who: str, now: datetime) -> None:
     """Freeze the customer, and withdraw all that was not sent to the bank yet."""
     freezes.freeze(session, customer_id, who=who, now=now)
     unsent = select(Payment).where(Payment.customer_id == customer_id, Payment.state.in_(UNSENT))
-    for payment in session.scalars(
-        unsent.order_by(Payment.id).with_for_update()
-    ).all():
+    for payment in session.scalars(unsent.order_by(Payment.id).with_for_update()).all():
         request = session.scalar(select(ApprovalRequest).where(ApprovalRequest.payment_id == payment.id))
         if request is not None and request.state is RequestState.OPEN:
             _decide(session, request, RequestState.CANCELLED, now)
@@ -177,6 +172,12 @@ def step_of_request(session: Session, request_id: str, step: str, now: datetime)
         _ask(session, request, asked, "approval.remind", now)
 
 
+def _agreed(session: Session, request: ApprovalRequest) -> frozenset[str]:
+    """Who agreed so far."""
+    agreed = (ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE)
+    return frozenset(session.scalars(select(ApprovalAnswer.approver_id).where(*agreed)))
+
+
 def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) -> Result:
     """Whether those who agreed are enough, by the policy and the appointments as they are now."""
     payment = session.get_one(Payment, request.payment_id, with_for_update=True)
@@ -192,10 +193,7 @@ def _weigh(session: Session, request: ApprovalRequest, now: datetime, who: str) 
         request.why = outcome(decision)
         session.flush()
         return Result.MORE_NEEDED
-    agreed = select(ApprovalAnswer).where(
-        ApprovalAnswer.request_id == request.id, ApprovalAnswer.answer == Answer.APPROVE
-    )
-    if session.scalars(agreed.limit(1)).first() is None:
+    if not _agreed(session, request):
         return Result.MORE_NEEDED  # nobody need agree any more, as an approver left: nobody has, either
     _decide(session, request, RequestState.APPROVED, now)
     agreed_on = service.Move(payment.id, Event.APPROVE, "those who must have agreed")

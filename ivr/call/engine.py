@@ -164,13 +164,13 @@ class Engine:
             return call
         if (call.state, Event.CANCEL) not in flow.TABLE:  # nothing is being asked: a replayed request
             raise NoSuchCall(sid)
-        event = {"*": Event.CANCEL, "0": Event.AGENT}.get(key)
-        if event and call.state is State.CONFIRM:
-            self._judge.charge_abandoned(step, call)
-        if event is None and call.state in ONE_KEY:
+        event = {"*": Event.CANCEL, "0": Event.AGENT}.get(key, Event.STRAY_KEY)
+        if event is Event.STRAY_KEY and call.state in ONE_KEY:
             heard = Heard(EndReason.KEYS, keys=key, answer=expectation(call).keyed_answer(key))
             return self._advance(step, self._judge.conclude(step, call, heard, floor_s=0))
-        return self._advance(step, Outcome(event or Event.STRAY_KEY, call))
+        if call.state is State.CONFIRM and (event is not Event.STRAY_KEY or flow.is_last(call, event)):
+            self._judge.charge_abandoned(step, call)
+        return self._advance(step, Outcome(event, call))
 
     def apologise(self, sid: str) -> Answer:
         """Something failed: say so and hang up. Stores nothing; a debit under way goes on."""

@@ -255,7 +255,7 @@ def bindings_of(session: Session, customer_id: str) -> Sequence[tuple[AppBinding
 
 @dataclass(frozen=True)
 class Charged:
-    """What an app took of a customer by one charge, less what was given back, in minor units."""
+    """What an app took of a customer by one charge, and what of it was given back, in minor units."""
 
     at: datetime
     description: str

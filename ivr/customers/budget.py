@@ -112,6 +112,4 @@ def _locked(session: Session, customer_id: str, attested: bool) -> FailureBudget
     """One budget of the customer, its row made if missing and locked until the transaction ends."""
     key = {"customer_id": customer_id, "attested": attested}
     insert_new(session, FailureBudget, {**key, "in_a_row": 0, "total": 0, "locked_until": None})
-    return session.get_one(
-        FailureBudget, (customer_id, attested), with_for_update=True
-    )
+    return session.get_one(FailureBudget, (customer_id, attested), with_for_update=True)

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import String, cast, delete, exists, func, or_, select
+from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from ivr import jobs
-from ivr.call.models import Turn
 from ivr.customers import audit
-from ivr.customers.models import (
-    Consent,
-    Customer,
-    Failure,
-    UtterancePrint,
-    VoiceprintRow,
-    VoiceSecret,
-    WatchlistEntry,
-)
+from ivr.customers.models import Consent, Customer, UtterancePrint, VoiceprintRow, VoiceSecret, WatchlistEntry
 from ivr.customers.utterances import ENROLLING_FOR, context, forget_utterances, of_customer, secret_context
 from ivr.customers.voiceprints import (
     CONSENT_KIND,
@@ -35,7 +25,6 @@ from ivr.customers.voiceprints import (
 from ivr.customers.watchlist import entry_context
 from ivr.jobs import Held
 from ivr.keys import Keyring
-from ivr.payments.models import Payment
 from ivr.settings import Settings
 from voiceprint import Voiceprint
 from voiceprint.sealing import key_id_of, open_sealed, seal
@@ -45,8 +34,8 @@ PURGE_AT = time(3, 0, tzinfo=UTC)
 PURGED_AT_ONCE = 200
 """Of each kind, in one transaction: other writers are not to wait long."""
 
-OF_THE_VOICE = ("voice", "same_speaker", "replay", "begun_ms", "ended_ms")
-"""What of a turn's decisions tells of a voice."""
+CONSENT_KINDS = (CONSENT_KIND, GUARDIANS_CONSENT_KIND)
+"""To a voiceprint: her own, and that of a guardian for her ward."""
 
 _PURPOSE = "voiceprint"
 
@@ -131,11 +120,9 @@ def forget(session: Session, customer_id: str, now: datetime) -> tuple[int, int]
 
 
 def export(session: Session, customer: Customer, keyring: Keyring) -> dict[str, Any]:
-    """All that is kept of a customer's voice, opened, for herself: plain values that JSON can hold."""
+    """What is stored of a customer's voice, opened, for herself: plain values that JSON can hold."""
     keys = keyring.all(_PURPOSE)
-    kinds = (CONSENT_KIND, GUARDIANS_CONSENT_KIND)
-    mine = select(Consent).where(Consent.customer_id == customer.id, Consent.kind.in_(kinds))
-    consents = session.scalars(mine.order_by(Consent.given_at)).all()
+    consents = select(Consent).where(Consent.customer_id == customer.id, Consent.kind.in_(CONSENT_KINDS))
     row = voiceprint_of(session, customer.id)
     return {
         "customer": customer.number,
@@ -148,7 +135,7 @@ def export(session: Session, customer: Customer, keyring: Keyring) -> dict[str, 
                 "channel": consent.channel,
                 "withdrawn_at": consent.withdrawn_at.isoformat() if consent.withdrawn_at else None,
             }
-            for consent in consents
+            for consent in session.scalars(consents.order_by(Consent.given_at))
         ],
         "voiceprint": _voiceprint(row, keys) if row else None,
         "fingerprints": [
@@ -162,15 +149,6 @@ def export(session: Session, customer: Customer, keyring: Keyring) -> dict[str, 
                 "base64": base64.b64encode(open_sealed(keys, said.sealed, context(said))).decode(),
             }
             for said in of_customer(session, customer.id)
-        ],
-        "verdicts": [
-            {
-                "said_in": turn.call_sid,
-                "step": turn.step,
-                "at": turn.at.isoformat(),
-                **{name: turn.decisions[name] for name in OF_THE_VOICE if name in turn.decisions},
-            }
-            for turn in _turns(session, customer.id, consents)
         ],
     }
 
@@ -190,22 +168,6 @@ def reseal(session: Session, keyring: Keyring) -> int:
         row.sealed = seal(key, key_id, open_sealed(keyring.all(_PURPOSE), row.sealed, bound), bound)
     session.flush()
     return len(older)
-
-
-def _turns(session: Session, customer_id: str, consents: Sequence[Consent]) -> list[Turn]:
-    """Turns in which a voice was compared with hers, by time: of calls that were hers, and all that failed as her."""
-    hers = or_(
-        Turn.call_sid.in_(select(UtterancePrint.call_sid).where(UtterancePrint.customer_id == customer_id)),
-        Turn.call_sid.in_(select(Payment.call_sid).where(Payment.customer_id == customer_id)),
-        Turn.call_sid.in_([consent.channel.removeprefix("call:") for consent in consents]),
-        exists().where(
-            Failure.customer_id == customer_id,
-            Failure.call_sid == Turn.call_sid,
-            Failure.step == cast(Turn.step, String),
-        ),
-    )
-    turns = session.scalars(select(Turn).where(hers).order_by(Turn.at, Turn.call_sid, Turn.step))
-    return [turn for turn in turns if "voice" in turn.decisions or "replay" in turn.decisions]
 
 
 def _voiceprint(row: VoiceprintRow, keys: dict[str, bytes]) -> dict[str, Any]:

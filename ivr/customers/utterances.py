@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from ivr.clock import utc_now
 from ivr.customers.models import UtterancePrint, VoiceprintRow, VoiceSecret
 from ivr.keys import Keyring
 from ivr.store.insert import insert_new
@@ -23,9 +22,9 @@ MOST_KEPT = 50
 ENROLLING_FOR = timedelta(hours=1)
 
 
-def secret_of(session: Session, customer_id: str, keyring: Keyring) -> bytes:
+def secret_of(session: Session, customer_id: str, keyring: Keyring, now: datetime) -> bytes:
     """What this customer's fingerprints are made with; drawn at the first use."""
-    row, now = session.get(VoiceSecret, customer_id), utc_now()
+    row = session.get(VoiceSecret, customer_id)
     if row is None:
         key_id, key = keyring.active("voiceprint")
         sealed = seal(key, key_id, new_secret(), secret_context(customer_id))

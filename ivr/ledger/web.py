@@ -36,7 +36,7 @@ from ivr.ledger.node import NewEntry, Node
 from ivr.ledger.proof import Checkpoint
 from ivr.ledger.rules import Full
 from ivr.ledger.transport import LONGEST_ENVELOPE, Busy, NotAuthentic
-from ivr.ledger.wire import MOST_RECORDS, Certificate, Change, Hash, Wire
+from ivr.ledger.wire import MOST_RECORDS, Certificate, Change, Final, Hash, Wire
 
 SHOWN_BLOCKS = 50
 MOST_WAITING = 16
@@ -188,16 +188,9 @@ async def checkpoint(request: web.Request) -> web.Response:
 
 
 async def block_json(request: web.Request) -> web.Response:
-    node, height = request.app[_NODE], int(request.match_info["height"])
-
-    def read() -> web.Response:
-        with node.store.database.snapshot() as session:
-            final = store.read(session, height)
-        if final is None:
-            return _problem(404, "there is no such block yet")
-        return web.Response(text=final.model_dump_json(), content_type="application/json")
-
-    return await request.app[_ANYBODY].read(read)
+    return await _block(
+        request, lambda final: web.Response(text=final.model_dump_json(), content_type="application/json")
+    )
 
 
 async def front_page(request: web.Request) -> web.Response:
@@ -217,14 +210,17 @@ async def front_page(request: web.Request) -> web.Response:
 
 
 async def block_page(request: web.Request) -> web.Response:
+    node = request.app[_NODE]
+    return await _block(request, lambda final: _page(_BLOCK, node, header=final.block.header, final=final))
+
+
+async def _block(request: web.Request, shown: Callable[[Final], web.Response]) -> web.Response:
     node, height = request.app[_NODE], int(request.match_info["height"])
 
     def read() -> web.Response:
         with node.store.database.snapshot() as session:
             final = store.read(session, height)
-        if final is None:
-            return _problem(404, "there is no such block yet")
-        return _page(_BLOCK, node, header=final.block.header, final=final)
+        return _problem(404, "there is no such block yet") if final is None else shown(final)
 
     return await request.app[_ANYBODY].read(read)
 

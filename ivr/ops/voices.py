@@ -119,7 +119,7 @@ def store(
         keyring=keyring,
         now=now,
     )
-    secret = utterances.secret_of(session, customer_id, keyring)
+    secret = utterances.secret_of(session, customer_id, keyring, now)
     for number, recording in enumerate(recordings, 1):
         utterances.remember(
             session,

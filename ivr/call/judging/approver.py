@@ -38,7 +38,7 @@ def say(desk: Desk, call: Call) -> Verdict:
     payers, own = desk.voiceprint(_request(desk, call).ward_id), desk.voiceprint(call.customer_id)
     payer, hers = (desk.scorer.score(one, [desk.utterance]) if one else None for one in (payers, own))
     known = [decision for decision in (payer, hers) if decision]
-    watched_llr = desk.watched_llr(call, [desk.utterance], above=hers.llr if hers else -math.inf)
+    watched = desk.watched(call, [desk.utterance], above=hers.llr if hers else -math.inf)
     said, replay = was_said(call.digits, desk.heard.hypotheses), liveness.replay(desk, call, call.customer_id)
     record: dict[str, object] = {
         "said": said,
@@ -47,7 +47,7 @@ def say(desk: Desk, call: Call) -> Verdict:
         **liveness.times(desk),
     }
     anothers = (payer and payer.outcome is Outcome.MATCH) or (hers and hers.outcome is Outcome.NO_MATCH)
-    if replay.refuses or anothers or watched_llr > -math.inf:
+    if replay.refuses or anothers or watched:
         return desk.fail(call, [call.customer_id], **record)
     if not said or any(d.outcome is Outcome.INCONCLUSIVE for d in known):
         return Verdict(Event.AGAIN, call, record)

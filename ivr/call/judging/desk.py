@@ -93,20 +93,20 @@ class Desk:
         decisions = {who: self.scorer.score(print_, utterances) for who, print_ in claimed.items()}
         if not decisions:
             return {}
-        watched_llr = self.watched_llr(call, utterances, above=min(d.llr for d in decisions.values()))
+        watched = self.watched(call, utterances, above=min(d.llr for d in decisions.values()))
         return {
-            who: replace(d, outcome=Outcome.NO_MATCH, reason="watch list") if d.llr < watched_llr else d
+            who: replace(d, outcome=Outcome.NO_MATCH, reason="watch list") if watched and d.llr < watched.llr else d
             for who, d in decisions.items()
         }
 
-    def watched_llr(self, call: Call, utterances: Sequence[Utterance], above: float = -math.inf) -> float:
-        """How surely this is a known impostor, which is recorded; -inf for none, or no more so than ``above``."""
+    def watched(self, call: Call, utterances: Sequence[Utterance], above: float = -math.inf) -> Decision | None:
+        """The match of a known impostor, which is recorded; None for none, or where it is no surer than ``above``."""
         watched = watchlist.watched_voices(self.session, self.encoder.model_id, self.keyring)
         found = self.scorer.best_match(watched, utterances)
         if found is None or found[1].llr <= above:
-            return -math.inf
+            return None
         watchlist.record_match(self.session, found[0], call.sid, self.step, self.now)
-        return found[1].llr
+        return found[1]
 
     def card_of(self, call: Call, customer_id: str, candidates: Sequence[str]) -> str | None:
         """The id of the customer's authorised card that is among the candidates, as many as may be guessed."""

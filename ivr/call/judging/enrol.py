@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 from contextlib import suppress
 from dataclasses import replace
 
@@ -46,14 +45,14 @@ def string(desk: Desk, call: Call) -> Verdict:
     if replay.refuses:
         return desk.fail(call, [call.customer_id], **record)
     name = _KEPT_AS[call.state]
-    secret = utterances.secret_of(desk.session, call.customer_id, desk.keyring)
+    secret = utterances.secret_of(desk.session, call.customer_id, desk.keyring, desk.now)
     desk.store.keep(call.sid, name, desk.utterance.to_bytes())
     desk.store.keep(call.sid, PRINTS[name], desk.sound.fingerprint(secret))
     if call.state is not State.ENROL_3:
         return Verdict(Event.HEARD, call, record)
     kept = [Utterance.from_bytes(blob) for name in STRINGS if (blob := desk.store.kept(call.sid, name))]
-    if (watched_llr := desk.watched_llr(call, kept)) > -math.inf:  # once enrolled, she would fit herself better
-        return desk.fail(call, [call.customer_id], watched=round(watched_llr, 2), **record)
+    if watched := desk.watched(call, kept):  # once enrolled, she would fit herself better
+        return desk.fail(call, [call.customer_id], watched=round(watched.llr, 2), **record)
     try:
         voiceprint = enrol(kept, desk.scorer.enrolment_limits, desk.scorer.llr)
     except PoorQuality as poor:

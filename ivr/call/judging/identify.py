@@ -140,7 +140,7 @@ def _may_enrol(desk: Desk, call: Call, said: Sequence[str]) -> Verdict | None:
         desk.charge(call, [customer_id])  # whatever follows: with a right code, this was a guess at her card
         return None
     if desk.sound:
-        secret = utterances.secret_of(desk.session, customer_id, desk.keyring)
+        secret = utterances.secret_of(desk.session, customer_id, desk.keyring, desk.now)
         desk.store.keep(call.sid, PRINTS[CARD], desk.sound.fingerprint(secret))
     call = replace(call, customer_ids=(customer_id,), customer_id=customer_id, card_id=card_id)
     voice = may_have_voiceprint(desk.session, customer_id)

@@ -46,7 +46,7 @@ def replay(desk: Desk, call: Call, customer_id: str) -> Replay:
     """This turn's utterance against those of the customer that went before it."""
     if desk.sound is None:
         return Replay(None, False)
-    secret = utterances.secret_of(desk.session, customer_id, desk.keyring)
+    secret = utterances.secret_of(desk.session, customer_id, desk.keyring, desk.now)
     kept = utterances.earlier(desk.session, customer_id, desk.keyring, call_sid=call.sid, step=str(desk.step))
     return Replay(desk.sound.likeness(secret, kept), desk.session.get_one(Customer, customer_id).test)
 
@@ -56,7 +56,7 @@ def remember(desk: Desk, call: Call, customer_id: str, channel: str = "telephone
     voiceprint = voiceprint_of(desk.session, customer_id)
     if desk.sound is None or voiceprint is None:
         return
-    secret = utterances.secret_of(desk.session, customer_id, desk.keyring)
+    secret = utterances.secret_of(desk.session, customer_id, desk.keyring, desk.now)
     utterances.remember(
         desk.session,
         customer_id,

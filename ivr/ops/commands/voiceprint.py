@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ivr.call import verdicts
 from ivr.clock import utc_now
 from ivr.customers import audit
 from ivr.customers.errors import InvalidInput
@@ -71,7 +72,8 @@ def export_(customer: str, out: Path) -> None:
     now, keyring = utc_now(), Keyring.load(settings())
     with desk.transaction() as session:
         person = require_customer(session, customer)
-        text = json.dumps(export(session, person, keyring), indent=1)
+        held = export(session, person, keyring) | {"verdicts": verdicts.of_customer(session, person.id)}
+        text = json.dumps(held, indent=1)
         audit.record(session, desk.who(), "voiceprint.exported", person.id, now)
         _write_new(out, text)
     click.echo(f"customer {customer}: written to {out}, which only you can read")

@@ -202,7 +202,7 @@ class Players:
         with self.stage.database.transaction() as session:
             consent = voiceprint_of(session, payer)
             assert consent
-            secret = utterances.secret_of(session, payer, self.stage.keyring)
+            secret = utterances.secret_of(session, payer, self.stage.keyring, self.now)
             for path in sorted(shipped("fixtures/audio/alice/digits").glob("*.wav")):
                 utterances.remember(
                     session,
